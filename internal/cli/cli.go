@@ -1,0 +1,102 @@
+// Package cli reads the flags of both programs, so that every fault of a command
+// line is named at once, with what is allowed.
+package cli
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strconv"
+
+	"k8s.io/klog/v2"
+)
+
+// Parse reads args into flags. Its error names every fault, except that it is
+// flag.ErrHelp alone where help was asked for.
+func Parse(flags *flag.FlagSet, args []string) error {
+	// What Parse of the standard library prints would come before our own words.
+	flags.SetOutput(io.Discard)
+	var faults []error
+	for {
+		err := flags.Parse(args)
+		args = flags.Args() // what follows the faulty flag
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			return err
+		case err != nil:
+			faults = append(faults, err)
+		case len(args) > 0: // parsing stops at the first word that is no flag
+			faults = append(faults, fmt.Errorf("unexpected argument %q: only flags are taken", args[0]))
+			args = args[1:]
+		default:
+			return errors.Join(faults...)
+		}
+	}
+}
+
+// PrintUsage writes what a program is for and its flags.
+func PrintUsage(w io.Writer, flags *flag.FlagSet, purpose string) {
+	fmt.Fprintf(w, "%s\n\nUsage: %s [flags]\n\nFlags:\n", purpose, flags.Name())
+	flags.SetOutput(w)
+	flags.PrintDefaults()
+}
+
+// Verbosity adds klog's -v, and none of its other flags: logs go to standard error.
+func Verbosity(flags *flag.FlagSet) {
+	all := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(all)
+	v := all.Lookup("v")
+	flags.Var(v.Value, v.Name, "log `level`: 0 for events that need attention, 2 for changes, 4 for calls, 5 for more")
+}
+
+// Int adds a flag for a whole number from least to most, with its default in *p.
+func Int(flags *flag.FlagSet, p *int, name string, least, most int, usage string) {
+	flags.Var(&number{p: p, least: least, most: most}, name, usage)
+}
+
+type number struct {
+	p           *int
+	least, most int
+}
+
+func (n *number) String() string {
+	if n.p == nil { // the zero value, which package flag makes to find the default
+		return ""
+	}
+	return strconv.Itoa(*n.p)
+}
+
+func (n *number) Set(value string) error {
+	i, err := strconv.Atoi(value)
+	if err != nil || i < n.least || i > n.most {
+		return fmt.Errorf("must be a whole number from %d to %d", n.least, n.most)
+	}
+	*n.p = i
+	return nil
+}
+
+// The CSI specification's rule for driver names.
+var driverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+
+// CheckDriverName says what is wrong with the value of --driver-name, if anything.
+func CheckDriverName(value string) error {
+	if len(value) > 63 || !driverName.MatchString(value) {
+		return fmt.Errorf("--driver-name=%q: must be a domain name of at most 63 letters, digits, dots and dashes, for example csi.example.com", value)
+	}
+	return nil
+}
+
+// CheckAddress says what is wrong with the value of an address flag, if anything.
+func CheckAddress(name, value string) error {
+	_, port, err := net.SplitHostPort(value)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("--%s=%q: must be HOST:PORT with a port from 0 to 65535, for example 127.0.0.1:9000", name, value)
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+// Package csiserver serves CSI services on a unix socket: it replaces a stale
+// socket, logs each call without its secrets, and stops gracefully.
+package csiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"k8s.io/klog/v2"
+)
+
+// stopGrace is how long running calls may take to end at a stop.
+const stopGrace = 5 * time.Second
+
+// SocketPath returns the path of endpoint: "unix:///path", "unix:/path" or
+// "/path", absolute.
+func SocketPath(endpoint string) (string, error) {
+	path := endpoint
+	if rest, found := strings.CutPrefix(endpoint, "unix:"); found {
+		path = "/" + strings.TrimLeft(rest, "/")
+		if !strings.HasPrefix(rest, "/") {
+			path = ""
+		}
+	}
+	if !strings.HasPrefix(path, "/") || path == "/" || strings.HasSuffix(path, "/") {
+		return "", errors.New("must be the absolute path of a unix socket, for example unix:///csi/csi.sock")
+	}
+	// The kernel's limit for sun_path, less the closing zero (unix(7)).
+	if path = filepath.Clean(path); len(path) > 107 {
+		return "", errors.New("must not be longer than 107 bytes")
+	}
+	return path, nil
+}
+
+// Listen opens the unix socket at path, in place of one that a killed process left
+// there. Anything else at path is left alone and is an error.
+func Listen(path string) (net.Listener, error) {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("%s exists and is not a socket: left alone", path)
+	default:
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("replace the stale socket: %w", err)
+		}
+	}
+	return net.Listen("unix", path)
+}
+
+// Serve answers calls on listener until ctx ends, then lets the running ones end
+// within 5 s and removes the socket. It returns nil when ctx ended.
+func Serve(ctx context.Context, listener net.Listener, identity csi.IdentityServer, node csi.NodeServer) error {
+	server := grpc.NewServer(grpc.ChainUnaryInterceptor(logCalls, recoverPanics))
+	csi.RegisterIdentityServer(server, identity)
+	csi.RegisterNodeServer(server, node)
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		force := time.AfterFunc(stopGrace, server.Stop)
+		defer force.Stop()
+		server.GracefulStop()
+	})
+	err := server.Serve(listener)
+	if !stop() {
+		<-stopped
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("serve CSI on %s: %w", listener.Addr(), err)
+}
+
+// Probe calls the identity service on the socket at path, as kubelet would. The
+// error says why the service does not answer or is not ready.
+func Probe(ctx context.Context, path string) error {
+	conn, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	answer, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
+	if err != nil {
+		return err
+	}
+	if ready := answer.GetReady(); ready != nil && !ready.GetValue() {
+		return errors.New("the CSI service is not ready")
+	}
+	return nil
+}
+
+// logCalls logs a call's method, volume, target, outcome and duration, and never
+// the request itself: it may hold secrets.
+func logCalls(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	fields := []any{"method", info.FullMethod}
+	if r, ok := request.(interface{ GetVolumeId() string }); ok {
+		fields = append(fields, "volume", r.GetVolumeId())
+	}
+	if r, ok := request.(interface{ GetTargetPath() string }); ok {
+		fields = append(fields, "targetPath", r.GetTargetPath())
+	}
+	logger := klog.FromContext(ctx).WithValues(fields...)
+	started := time.Now()
+	answer, err := handle(klog.NewContext(ctx, logger), request)
+	if err != nil {
+		logger.Error(err, "CSI call failed", "code", status.Code(err), "duration", time.Since(started))
+		return nil, err
+	}
+	logger.V(4).Info("CSI call done", "duration", time.Since(started))
+	return answer, nil
+}
+
+// recoverPanics keeps one call's bug from ending the plugin for all volumes.
+func recoverPanics(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = status.Errorf(codes.Internal, "panic: %v", r)
+		}
+	}()
+	return handle(ctx, request)
+}

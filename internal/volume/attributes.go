@@ -1,0 +1,120 @@
+package volume
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// The names of the attributes, alike in a class's parameters and in a
+// PersistentVolume's volumeAttributes. Letter case does not matter when reading.
+const (
+	attrServer   = "server"
+	attrShare    = "share"
+	attrSubDir   = "subDir"
+	attrOnDelete = "onDelete"
+)
+
+// Attributes returns the volumeAttributes that record v in a PersistentVolume.
+func (v Volume) Attributes() map[string]string {
+	return map[string]string{
+		attrServer:   v.Share.Server,
+		attrShare:    v.Share.Path,
+		attrSubDir:   string(v.SubDir),
+		attrOnDelete: string(v.OnDelete),
+	}
+}
+
+// FromAttributes reads the volumeAttributes of a PersistentVolume, ours or a
+// hand-made one: server and share are needed; a missing subDir is the share
+// root, a missing onDelete is retain, because what nobody asked for is never
+// deleted; unknown attributes are ignored. Every fault is in the list, under path.
+func FromAttributes(attributes map[string]string, path *field.Path) (Volume, field.ErrorList) {
+	v := Volume{OnDelete: Retain}
+	values, errs := lowerKeys(attributes, path)
+	v.Share = parseShare(values, path, &errs)
+	if value, given := values[strings.ToLower(attrSubDir)]; given && value != "" {
+		v.SubDir = parse(ParseSubDir, value, path.Key(attrSubDir), &errs)
+	}
+	if value, given := values[strings.ToLower(attrOnDelete)]; given && value != "" {
+		v.OnDelete = parse(ParseOnDelete, value, path.Key(attrOnDelete), &errs)
+	}
+	return v, errs
+}
+
+// ParseClass reads a StorageClass's parameters and mountOptions into the volume
+// that a claim gets, all but its SubDir. Every fault is in the list; a parameter
+// that sharevol does not know is one, because a misspelt onDelete must not delete.
+func ParseClass(parameters map[string]string, mountOptions []string) (Volume, field.ErrorList) {
+	v := Volume{OnDelete: Delete}
+	path := field.NewPath("parameters")
+	values, errs := lowerKeys(parameters, path)
+	v.Share = parseShare(values, path, &errs)
+	if value, given := values[strings.ToLower(attrOnDelete)]; given {
+		v.OnDelete = parse(ParseOnDelete, value, path.Key(attrOnDelete), &errs)
+	}
+	known := []string{attrServer, attrShare, attrOnDelete}
+	for name := range parameters {
+		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
+			errs = append(errs, field.Invalid(path.Key(name), parameters[name], "unknown parameter, must be one of "+strings.Join(known, ", ")))
+		}
+	}
+	for i, option := range mountOptions {
+		if err := CheckMountOption(option); err != nil {
+			errs = append(errs, field.Invalid(field.NewPath("mountOptions").Index(i), option, oneLine(err)))
+		}
+	}
+	slices.SortStableFunc(errs, func(a, b *field.Error) int { return cmp.Compare(a.Field, b.Field) })
+	return v, errs
+}
+
+// Faults returns every fault of the list in one line, "" for none.
+func Faults(errs field.ErrorList) string {
+	messages := make([]string, 0, len(errs))
+	for _, err := range errs {
+		messages = append(messages, oneLine(err))
+	}
+	return strings.Join(messages, "; ")
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+func parseShare(values map[string]string, path *field.Path, errs *field.ErrorList) Share {
+	var s Share
+	if value := values[attrServer]; value == "" {
+		*errs = append(*errs, field.Required(path.Key(attrServer), "the NFS server's name or address"))
+	} else {
+		s.Server = parse(ParseServer, value, path.Key(attrServer), errs)
+	}
+	if value := values[attrShare]; value == "" {
+		*errs = append(*errs, field.Required(path.Key(attrShare), "the path that the server exports"))
+	} else {
+		s.Path = parse(ParseSharePath, value, path.Key(attrShare), errs)
+	}
+	return s
+}
+
+func parse[T any](f func(string) (T, error), value string, path *field.Path, errs *field.ErrorList) T {
+	result, err := f(value)
+	if err != nil {
+		*errs = append(*errs, field.Invalid(path, value, err.Error()))
+	}
+	return result
+}
+
+// lowerKeys returns m with its keys in lower case. Two keys that differ only in
+// case are a fault, whatever their values: nobody could tell which one counts.
+func lowerKeys(m map[string]string, path *field.Path) (map[string]string, field.ErrorList) {
+	var errs field.ErrorList
+	lower := make(map[string]string, len(m))
+	for key, value := range m {
+		low := strings.ToLower(key)
+		if _, again := lower[low]; again {
+			errs = append(errs, field.Invalid(path.Key(low), value, "given more than once, in different letter case"))
+		}
+		lower[low] = value
+	}
+	return lower, errs
+}
