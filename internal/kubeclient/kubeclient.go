@@ -34,13 +34,9 @@ func New(options Options) (kubernetes.Interface, error) {
 	if err := disableWatchList(); err != nil {
 		return nil, err
 	}
-	// With an empty path this is the in-cluster configuration.
-	config, err := clientcmd.BuildConfigFromFlags("", options.Kubeconfig)
-	if errors.Is(err, rest.ErrNotInCluster) {
-		return nil, errors.New("not in a pod of a cluster: --kubeconfig must name a file")
-	}
+	config, err := load(options.Kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("read the cluster's address and credentials: %w", err)
+		return nil, err
 	}
 	config.QPS = options.QPS
 	config.Burst = options.Burst
@@ -50,6 +46,21 @@ func New(options Options) (kubernetes.Interface, error) {
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return deadline{next: next, timeout: callTimeout} })
 	return kubernetes.NewForConfig(config)
+}
+
+func load(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		config, err := rest.InClusterConfig()
+		if errors.Is(err, rest.ErrNotInCluster) {
+			return nil, errors.New("not in a pod of a cluster: --kubeconfig must name a file")
+		}
+		return config, err
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig=%q: %w", kubeconfig, err)
+	}
+	return config, nil
 }
 
 // disableWatchList turns off the client's streaming lists, on by default since

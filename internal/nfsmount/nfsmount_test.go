@@ -1,0 +1,258 @@
+package nfsmount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// fixture gives a Mounter whose mount(8) and umount(8) are scripts and whose
+// mountinfo is a file that they change. The real ones are tested on a real kernel
+// NFS server by the end-to-end test.
+type fixture struct {
+	*Mounter
+	dir, target, info string
+}
+
+func newFixture(t *testing.T, mount, umount string) fixture {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fixture{dir: dir, target: filepath.Join(dir, "target"), info: filepath.Join(dir, "mountinfo")}
+	if err := os.Mkdir(f.target, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, f.info, "")
+	bin := filepath.Join(dir, "bin")
+	if err := os.Mkdir(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	header := fmt.Sprintf("#!/bin/sh\necho \"$(basename $0) $*\" >>%s/calls\ninfo=%s target=%s\n", dir, f.info, f.target)
+	for name, script := range map[string]string{"mount": mount, "umount": umount} {
+		write(t, filepath.Join(bin, name), header+script)
+		if err := os.Chmod(filepath.Join(bin, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	f.Mounter = New(Options{MountInfo: f.info, MountTimeout: time.Second, UnmountTimeout: time.Second})
+	return f
+}
+
+func (f fixture) calls(t *testing.T) string {
+	t.Helper()
+	calls, err := os.ReadFile(filepath.Join(f.dir, "calls"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(calls)
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func entry(target, source string) string {
+	return fmt.Sprintf("40 30 0:50 / %s rw,relatime shared:1 - nfs4 %s rw,vers=4.2\n", target, source)
+}
+
+const (
+	mountsWhatIsAsked = `for last; do prev=$source; source=$last; done
+echo "40 30 0:50 / $target rw,relatime shared:1 - nfs4 $prev rw" >>$info`
+	umountsTheLast = `sed -i '$d' $info`
+)
+
+func TestMountAndUnmount(t *testing.T) {
+	f := newFixture(t, mountsWhatIsAsked, umountsTheLast)
+	if err := f.Mount(context.Background(), "nfs:/srv/pvc-1", f.target, []string{"hard", "ro"}); err != nil {
+		t.Fatal(err)
+	}
+	layers, err := f.Layers(f.target)
+	if err != nil || len(layers) != 1 || !layers[0].Shows("nfs:/srv/pvc-1") {
+		t.Fatalf("layers %v, %v", layers, err)
+	}
+	for range 2 { // the second finds nothing
+		if err := f.Unmount(context.Background(), f.target); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "mount -t nfs -o hard,ro nfs:/srv/pvc-1 " + f.target + "\numount -n -c -i " + f.target + "\n"
+	if got := f.calls(t); got != want {
+		t.Errorf("calls:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestMountRefusesAMountedTarget(t *testing.T) {
+	f := newFixture(t, mountsWhatIsAsked, umountsTheLast)
+	write(t, f.info, entry(f.target, "nfs:/other"))
+	if err := f.Mount(context.Background(), "nfs:/srv", f.target, nil); err == nil {
+		t.Error("no error")
+	}
+	if calls := f.calls(t); calls != "" {
+		t.Errorf("it ran %s", calls)
+	}
+}
+
+func TestMountClassifiesFailures(t *testing.T) {
+	cases := map[string]struct {
+		output string
+		want   error
+	}{
+		"missing": {"mount.nfs: mounting nfs:/x failed, reason given by server: No such file or directory", fs.ErrNotExist},
+		"denied":  {"mount.nfs: access denied by server while mounting nfs:/x", fs.ErrPermission},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, fmt.Sprintf("echo %q >&2; exit 32", c.output), umountsTheLast)
+			err := f.Mount(context.Background(), "nfs:/x", f.target, nil)
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.output) {
+				t.Errorf("got %v, want %v with mount's own words", err, c.want)
+			}
+		})
+	}
+}
+
+// csi-driver-nfs #1271: a mount that times out is killed with its helpers, and
+// what it did all the same is undone.
+func TestMountIsKilledAtItsDeadline(t *testing.T) {
+	f := newFixture(t, mountsWhatIsAsked+"\nsleep 600 & echo $! >$info.pid; wait", umountsTheLast)
+	err := f.Mount(context.Background(), "nfs:/srv", f.target, nil)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v", err)
+	}
+	if layers, err := f.Layers(f.target); err != nil || len(layers) > 0 {
+		t.Errorf("still mounted: %v, %v", layers, err)
+	}
+	content, err := os.ReadFile(f.info + ".pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !ended(pid); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the helper %d of mount is still there", pid)
+		}
+	}
+}
+
+// ended reports whether pid is gone or a zombie that waits for its new parent.
+func ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+func TestMountOfSomethingElseIsUndone(t *testing.T) {
+	f := newFixture(t, `echo "40 30 0:50 / $target rw - nfs4 nfs:/elsewhere rw" >>$info`, umountsTheLast)
+	err := f.Mount(context.Background(), "nfs:/srv/pvc-1", f.target, nil)
+	if !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), "nfs:/elsewhere") {
+		t.Errorf("got %v", err)
+	}
+	if layers, _ := f.Layers(f.target); len(layers) > 0 {
+		t.Errorf("left mounted: %v", layers)
+	}
+}
+
+func TestUnmountDetachesWhatIsBusyAndNeverForces(t *testing.T) {
+	f := newFixture(t, "", `case "$*" in *-l*) `+umountsTheLast+`;; *) echo busy; exit 32;; esac`)
+	write(t, f.info, entry(f.target, "nfs:/a")+entry(f.target, "nfs:/b"))
+	if err := f.Unmount(context.Background(), f.target); err != nil {
+		t.Fatal(err)
+	}
+	if calls := f.calls(t); strings.Count(calls, "-l ") != 2 || strings.Contains(calls, "-f") {
+		t.Errorf("calls:\n%s", calls)
+	}
+}
+
+func TestUnmountSaysWhatIsStillMounted(t *testing.T) {
+	f := newFixture(t, "", "echo busy >&2; exit 32")
+	write(t, f.info, entry(f.target, "nfs:/a"))
+	if err := f.Unmount(context.Background(), f.target); err == nil || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("got %v", err)
+	}
+	if err := f.Unmount(context.Background(), filepath.Join(f.dir, "no", "such")); err != nil {
+		t.Errorf("a missing target: %v", err)
+	}
+}
+
+func TestLayersReadsEscapesAndGoneDirectories(t *testing.T) {
+	f := newFixture(t, "", "")
+	spaced := filepath.Join(f.dir, "with space")
+	write(t, f.info, entry(strings.ReplaceAll(spaced, " ", `\040`), `nfs:/a\040b`)+entry(f.target+"//deleted", "nfs:/gone")+entry(f.target+"/below", "nfs:/below"))
+	if layers, err := f.Layers(spaced); err != nil || len(layers) != 1 || layers[0].Source != "nfs:/a b" {
+		t.Errorf("%v, %v", layers, err)
+	}
+	if layers, err := f.Layers(f.target); err != nil || len(layers) != 1 || layers[0].Source != "nfs:/gone" {
+		t.Errorf("%v, %v", layers, err)
+	}
+}
+
+// A kubelet folder that is a link: mountinfo shows where it leads.
+func TestLayersResolvesParents(t *testing.T) {
+	f := newFixture(t, "", "")
+	link := filepath.Join(f.dir, "link")
+	if err := os.Symlink(f.dir, link); err != nil {
+		t.Fatal(err)
+	}
+	write(t, f.info, entry(f.target, "nfs:/a"))
+	if layers, err := f.Layers(filepath.Join(link, "target")); err != nil || len(layers) != 1 {
+		t.Errorf("%v, %v", layers, err)
+	}
+	for _, bad := range []string{"", "/", "relative", f.dir + "/../x", f.dir + "/"} {
+		if _, err := f.Layers(bad); err == nil {
+			t.Errorf("%q passes", bad)
+		}
+	}
+}
+
+func TestShows(t *testing.T) {
+	cases := []struct {
+		layer Layer
+		asked string
+		want  bool
+	}{
+		{Layer{"nfs:/a/b", "nfs4"}, "nfs:/a/b", true},
+		{Layer{"nfs:/a/b/", "nfs"}, "nfs:/a/b", true},
+		{Layer{"other-name:/a", "nfs4"}, "nfs:/a", true}, // one superblock, two names
+		{Layer{"[2001:db8::7]:/a", "nfs4"}, "[2001:db8::7]:/a", true},
+		{Layer{"nfs:/a", "nfs4"}, "nfs:/a/b", false},
+		{Layer{"nfs:/", "nfs4"}, "nfs:/a", false},
+		{Layer{"tmpfs", "tmpfs"}, "nfs:/a", false},
+		{Layer{"nfs:/a", "ext4"}, "nfs:/a", false},
+	}
+	for _, c := range cases {
+		if got := c.layer.Shows(c.asked); got != c.want {
+			t.Errorf("%v shows %s: %v", c.layer, c.asked, got)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	f := newFixture(t, "", "")
+	write(t, filepath.Join(f.dir, "bin", "mount.nfs"), "#!/bin/sh\n")
+	if err := os.Chmod(filepath.Join(f.dir, "bin", "mount.nfs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Check(); err != nil {
+		t.Error(err)
+	}
+	if err := New(Options{MountInfo: "/nonexistent"}).Check(); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("got %v", err)
+	}
+}

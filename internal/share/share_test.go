@@ -1,0 +1,292 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
+	"sharevol.dev/sharevol/internal/volume"
+)
+
+var (
+	ctx = context.Background()
+	nfs = Ref{Share: volume.Share{Server: "nfs", Path: "/srv"}, MountOptions: []string{"nfsvers=4.2"}}
+)
+
+type fixture struct {
+	*Manager
+	mounter *fakemount.Mounter
+	export  string // what the share nfs:/srv shows
+}
+
+func newFixture(t *testing.T) fixture {
+	t.Helper()
+	export := t.TempDir()
+	mounter := &fakemount.Mounter{Exports: map[string]string{"nfs:/srv": export}}
+	m := NewManager(Options{Mounter: mounter, Dir: t.TempDir(), Timeout: time.Second, MountRetry: time.Hour})
+	t.Cleanup(func() {
+		if err := m.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return fixture{Manager: m, mounter: mounter, export: export}
+}
+
+func (f fixture) path(elements ...string) string {
+	return filepath.Join(append([]string{f.export}, elements...)...)
+}
+
+func mode(t *testing.T, path string) fs.FileMode {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Mode()
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCreateSetsTheModeWhateverTheUmask(t *testing.T) {
+	f := newFixture(t)
+	old := unix.Umask(0o077)
+	defer unix.Umask(old)
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	if got := mode(t, f.path("pvc-1")); got != fs.ModeDir|0o777 {
+		t.Errorf("mode %v", got)
+	}
+}
+
+func TestCreateAgainKeepsWhatAPodHasDone(t *testing.T) {
+	f := newFixture(t)
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	must(t, os.WriteFile(f.path("pvc-1", "data"), []byte("x"), 0o600))
+	must(t, os.Chmod(f.path("pvc-1"), 0o700))
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	if got := mode(t, f.path("pvc-1")); got != fs.ModeDir|0o700 {
+		t.Errorf("mode %v", got)
+	}
+	if _, err := os.Stat(f.path("pvc-1", "data")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A crash between mkdir and chmod.
+func TestCreateFinishesWhatACrashLeft(t *testing.T) {
+	f := newFixture(t)
+	must(t, os.Mkdir(f.path("pvc-1"), unfinishedMode))
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	if got := mode(t, f.path("pvc-1")); got != fs.ModeDir|0o777 {
+		t.Errorf("mode %v", got)
+	}
+}
+
+func TestLinksAndFilesInTheirPlaceAreLeftAlone(t *testing.T) {
+	f := newFixture(t)
+	outside := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(outside, "precious"), []byte("x"), 0o600))
+	must(t, os.Chmod(outside, 0o500))
+	must(t, os.Symlink(outside, f.path("pvc-link")))
+	must(t, os.WriteFile(f.path("pvc-file"), []byte("x"), 0o600))
+	for _, name := range []volume.SubDir{"pvc-link", "pvc-file"} {
+		if err := f.Create(ctx, nfs, name, 0o777); err == nil {
+			t.Errorf("create %s: no error", name)
+		}
+		if err := f.Remove(ctx, nfs, name); err == nil {
+			t.Errorf("remove %s: no error", name)
+		}
+		if _, err := os.Lstat(f.path(string(name))); err != nil {
+			t.Errorf("%s is gone", name)
+		}
+	}
+	if got := mode(t, outside); got != fs.ModeDir|0o500 {
+		t.Errorf("the mode of the link's target changed: %v", got)
+	}
+	if _, err := os.Stat(filepath.Join(outside, "precious")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	f := newFixture(t)
+	outside := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(outside, "precious"), []byte("x"), 0o600))
+	must(t, os.MkdirAll(f.path("pvc-1", "a", "b", "c"), 0o700))
+	must(t, os.MkdirAll(f.path("pvc-10"), 0o700))
+	must(t, os.WriteFile(f.path("pvc-1", "a", "b", "file"), nil, 0o000))
+	must(t, os.Symlink(outside, f.path("pvc-1", "a", "link-to-dir")))
+	must(t, os.Symlink("/", f.path("pvc-1", "root")))
+	must(t, os.Symlink("loop", f.path("pvc-1", "loop")))
+	must(t, os.WriteFile(f.path("pvc-1", "-rf\n*"), nil, 0o600))
+	must(t, unix.Mkfifo(f.path("pvc-1", "fifo"), 0o600))
+	for range 2 { // the second finds nothing
+		must(t, f.Remove(ctx, nfs, "pvc-1"))
+		if _, err := os.Lstat(f.path("pvc-1")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("still there: %v", err)
+		}
+	}
+	for _, kept := range []string{filepath.Join(outside, "precious"), f.path("pvc-10")} {
+		if _, err := os.Stat(kept); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestRemoveManyFiles(t *testing.T) {
+	f := newFixture(t)
+	must(t, os.Mkdir(f.path("pvc-1"), 0o700))
+	for i := range 2500 { // more than one read of the directory
+		must(t, os.WriteFile(f.path("pvc-1", strings.Repeat("x", i%100)+string(rune('a'+i%26))+time.Duration(i).String()), nil, 0o600))
+	}
+	must(t, f.Remove(ctx, nfs, "pvc-1"))
+}
+
+func TestRemoveStopsAndResumes(t *testing.T) {
+	f := newFixture(t)
+	must(t, os.MkdirAll(f.path("pvc-1", "a"), 0o700))
+	must(t, os.WriteFile(f.path("pvc-1", "a", "file"), nil, 0o600))
+	ended, cancel := context.WithCancel(ctx)
+	must(t, f.Create(ctx, nfs, "pvc-2", 0o777)) // mounted before
+	cancel()
+	if err := f.Remove(ended, nfs, "pvc-1"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	must(t, f.Remove(ctx, nfs, "pvc-1"))
+}
+
+// CVE-2026-3864 of csi-driver-nfs: a name that leaves the share never reaches the
+// file system, whatever the caller let through.
+func TestNoOtherNameReachesTheShare(t *testing.T) {
+	f := newFixture(t)
+	for _, name := range []volume.SubDir{"", ".", "..", "/", "a/b", "../x", ".sharevol", `a\b`} {
+		for call, err := range map[string]error{"create": f.Create(ctx, nfs, name, 0o777), "remove": f.Remove(ctx, nfs, name)} {
+			if !errors.Is(err, ErrUntouched) {
+				t.Errorf("%s %q: %v", call, name, err)
+			}
+		}
+	}
+	if calls := f.mounter.Calls(); len(calls) > 0 {
+		t.Errorf("mounted %v", calls)
+	}
+}
+
+func TestMountsOnceAndUnmountsOnClose(t *testing.T) {
+	f := newFixture(t)
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() { must(t, f.Create(ctx, nfs, "pvc-1", 0o777)) })
+	}
+	all.Wait()
+	calls := f.mounter.Calls()
+	if len(calls) != 1 {
+		t.Fatalf("mounted %d times", len(calls))
+	}
+	if got := strings.Join(calls[0].Options, ","); got != "nfsvers=4.2,nosuid,nodev,noexec,soft,timeo=100,retrans=2" {
+		t.Errorf("options %s", got)
+	}
+	must(t, f.Close(ctx))
+	if layers, _ := f.mounter.Layers(calls[0].Target); len(layers) > 0 {
+		t.Errorf("still mounted: %v", layers)
+	}
+	if _, err := os.Lstat(calls[0].Target); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("mount point left: %v", err)
+	}
+	if err := f.Create(ctx, nfs, "pvc-1", 0o777); !errors.Is(err, ErrUntouched) {
+		t.Errorf("after close: %v", err)
+	}
+}
+
+func TestAnUnmountableShareFailsFastAndAlone(t *testing.T) {
+	f := newFixture(t)
+	missing := Ref{Share: volume.Share{Server: "nfs", Path: "/missing"}}
+	for range 3 {
+		if err := f.Create(ctx, missing, "pvc-1", 0o777); !errors.Is(err, ErrUntouched) || !strings.Contains(err.Error(), "nfs:/missing") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if calls := f.mounter.Calls(); len(calls) != 1 {
+		t.Errorf("tried %d times within MountRetry", len(calls))
+	}
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+}
+
+// An operation that the kernel does not let go: the caller returns, the share is
+// set aside, and it comes back when the operation ends.
+func TestAStalledShareIsSetAsideUntilItAnswers(t *testing.T) {
+	f := newFixture(t)
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	s, err := f.share(nfs)
+	must(t, err)
+	release := make(chan struct{})
+	err = s.do(ctx, func(context.Context, int, func()) error { <-release; return nil })
+	if !errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrUntouched) {
+		t.Fatalf("stalled: %v", err)
+	}
+	started := time.Now()
+	if err := f.Create(ctx, nfs, "pvc-2", 0o777); !errors.Is(err, ErrNoAnswer) || !errors.Is(err, ErrUntouched) {
+		t.Errorf("set aside: %v", err)
+	}
+	if waited := time.Since(started); waited > s.options.Timeout {
+		t.Errorf("waited %v for a share that is set aside", waited)
+	}
+	close(release)
+	for deadline := time.Now().Add(10 * time.Second); f.Create(ctx, nfs, "pvc-2", 0o777) != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come back")
+		}
+	}
+}
+
+// A long work that progresses has no deadline as a whole.
+func TestProgressKeepsAnOperationAlive(t *testing.T) {
+	f := newFixture(t)
+	s, err := f.share(nfs)
+	must(t, err)
+	must(t, s.do(ctx, func(_ context.Context, _ int, progress func()) error {
+		for range 15 {
+			time.Sleep(s.options.Timeout / 10)
+			progress()
+		}
+		return nil
+	}))
+}
+
+// nfs-subdir-external-provisioner #214: a stale handle is replaced by a new mount.
+func TestStaleShareIsMountedAnew(t *testing.T) {
+	f := newFixture(t)
+	s, err := f.share(nfs)
+	must(t, err)
+	if err := s.do(ctx, func(context.Context, int, func()) error { return unix.ESTALE }); !errors.Is(err, unix.ESTALE) {
+		t.Fatalf("got %v", err)
+	}
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	if calls := f.mounter.Calls(); len(calls) != 2 {
+		t.Errorf("mounted %d times", len(calls))
+	}
+}
+
+// Somebody unmounts the share below us: work goes on at the share, not in the
+// local directory that shows then.
+func TestTheOpenRootIsTheShare(t *testing.T) {
+	f := newFixture(t)
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	must(t, f.mounter.Unmount(ctx, f.mounter.Calls()[0].Target))
+	must(t, f.Create(ctx, nfs, "pvc-2", 0o777))
+	if _, err := os.Stat(f.path("pvc-2")); err != nil {
+		t.Error(err)
+	}
+}

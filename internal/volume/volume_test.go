@@ -1,0 +1,177 @@
+package volume
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func TestParseServer(t *testing.T) {
+	good := map[string]string{
+		"nfs.example.com": "nfs.example.com",
+		"nfs-1":           "nfs-1",
+		"192.0.2.7":       "192.0.2.7",
+		"2001:DB8:0::7":   "2001:db8::7",
+		"[2001:db8::7]":   "2001:db8::7",
+	}
+	for in, want := range good {
+		if got, err := ParseServer(in); err != nil || got != want {
+			t.Errorf("ParseServer(%q) = %q, %v; want %q", in, got, err, want)
+		}
+	}
+	// The second begins like an option of mount(8).
+	for _, in := range []string{"", "-o", "--bind", "a b", "a,b", "a/b", "a#b", "[192.0.2.7]", "[nfs]", "fe80::1%eth0", "a\nb", "nfs:/x", strings.Repeat("a", 254)} {
+		if got, err := ParseServer(in); err == nil {
+			t.Errorf("ParseServer(%q) = %q, want an error", in, got)
+		}
+	}
+}
+
+func TestParseSharePath(t *testing.T) {
+	good := map[string]string{"/": "/", "/srv": "/srv", "/srv/": "/srv", "//srv///volumes//": "/srv/volumes", "/with space": "/with space"}
+	for in, want := range good {
+		if got, err := ParseSharePath(in); err != nil || got != want {
+			t.Errorf("ParseSharePath(%q) = %q, %v; want %q", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "srv", "../srv", "/srv/../etc", "/srv/./x", `/srv\x`, "/a#b", "/a\x00b", "/a\nb", "/" + strings.Repeat("a", 256), strings.Repeat("/abcdefg", 200)} {
+		if got, err := ParseSharePath(in); err == nil {
+			t.Errorf("ParseSharePath(%q) = %q, want an error", in, got)
+		}
+	}
+}
+
+// CVE-2026-3864 of csi-driver-nfs and CVE-2025-62878 of local-path: paths that
+// leave the share.
+func TestParseSubDirRefuses(t *testing.T) {
+	for _, in := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/..", "./a", `a\b`, `..\a`, "a#b", "a\tb", ".sharevol", ".sharevol/trash", ".sharevol-x", strings.Repeat("a", 256)} {
+		if got, err := ParseSubDir(in); err == nil {
+			t.Errorf("ParseSubDir(%q) = %q, want an error", in, got)
+		}
+	}
+	for _, in := range []string{"pvc-1", "a/b", "..a", "a..", ".hidden", "a/.sharevol"} {
+		if got, err := ParseSubDir(in); err != nil || string(got) != in {
+			t.Errorf("ParseSubDir(%q) = %q, %v; want it as it is", in, got, err)
+		}
+	}
+}
+
+// FuzzParseSubDir: whatever is accepted stays strictly below the share root.
+func FuzzParseSubDir(f *testing.F) {
+	for _, seed := range []string{"pvc-1", "a/b", "../x", "/x", `..\x`, "a/./b", ".sharevol/id"} {
+		f.Add(seed)
+	}
+	share := Share{Server: "s", Path: "/srv/share"}
+	f.Fuzz(func(t *testing.T, in string) {
+		dir, err := ParseSubDir(in)
+		if err != nil {
+			return
+		}
+		if got := share.Source(dir); got != "s:/srv/share/"+in {
+			t.Errorf("ParseSubDir accepts %q, which leads to %q", in, got)
+		}
+	})
+}
+
+func TestSource(t *testing.T) {
+	cases := map[string]struct {
+		share Share
+		dir   SubDir
+		want  string
+	}{
+		"host":       {Share{"nfs", "/srv"}, "pvc-1", "nfs:/srv/pvc-1"},
+		"root share": {Share{"nfs", "/"}, "pvc-1", "nfs:/pvc-1"},
+		"share root": {Share{"nfs", "/srv"}, "", "nfs:/srv"},
+		"both roots": {Share{"nfs", "/"}, "", "nfs:/"},
+		"IPv4":       {Share{"192.0.2.7", "/srv"}, "a/b", "192.0.2.7:/srv/a/b"},
+		"IPv6":       {Share{"2001:db8::7", "/srv"}, "pvc-1", "[2001:db8::7]:/srv/pvc-1"},
+	}
+	for name, c := range cases {
+		if got := c.share.Source(c.dir); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestHandle(t *testing.T) {
+	v := Volume{Share: Share{"nfs", "/srv/x"}, SubDir: "pvc-1", OnDelete: Delete}
+	if got, want := v.Handle("pvc-1"), "nfs#srv/x#pvc-1#pvc-1#"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	v.OnDelete, v.Share.Path = Retain, "/"
+	if got, want := v.Handle("pvc-1"), "nfs##pvc-1#pvc-1#retain"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestParseClass(t *testing.T) {
+	v, errs := ParseClass(map[string]string{"SERVER": "nfs", "Share": "/srv/", "ondelete": "Retain"}, []string{"nfsvers=4.1,hard", "ro"})
+	want := Volume{Share: Share{"nfs", "/srv"}, OnDelete: Retain}
+	if len(errs) > 0 || v != want {
+		t.Errorf("got %+v, %v; want %+v", v, errs, want)
+	}
+	if v, errs := ParseClass(map[string]string{"server": "nfs", "share": "/"}, nil); len(errs) > 0 || v.OnDelete != Delete {
+		t.Errorf("without onDelete: got %+v, %v", v, errs)
+	}
+}
+
+func TestParseClassNamesEveryFault(t *testing.T) {
+	_, errs := ParseClass(
+		map[string]string{"server": "-o", "onDelete": "shred", "block": "true", "subDir": "x"},
+		[]string{"hard", "suid,addr=192.0.2.1", "X-mount.subdir=x", ""})
+	message := Faults(errs)
+	for _, want := range []string{
+		`parameters[server]: Invalid value: "-o"`, `parameters[share]: Required value`,
+		`parameters[onDelete]: Invalid value: "shred": must be one of delete, retain`,
+		`parameters[block]: Invalid value: "true": unknown parameter, must be one of server, share, onDelete`,
+		`parameters[subDir]: `, `mountOptions[1]: `, `"suid" is refused`, `"addr" is refused`, `"x-mount.subdir" is refused`, `mountOptions[3]: `,
+	} {
+		if !strings.Contains(message, want) {
+			t.Errorf("message lacks %s:\n%s", want, message)
+		}
+	}
+	if strings.Contains(message, "\n") {
+		t.Errorf("message has more than one line: %q", message)
+	}
+	_, errs = ParseClass(map[string]string{"server": "a", "Server": "a", "share": "/"}, nil)
+	if !strings.Contains(Faults(errs), "more than once") {
+		t.Errorf("a parameter given twice passes: %v", errs)
+	}
+}
+
+func TestCheckMountOption(t *testing.T) {
+	for _, refused := range []string{"addr=192.0.2.1", "mountaddr=x", "mounthost=x", "bind", "rbind", "move", "remount", "suid", "dev", "SUID", "hard,dev", "loop", "x-mount.mkdir", "a b", "a\nb", `a"b`, "", "hard,,soft"} {
+		if CheckMountOption(refused) == nil {
+			t.Errorf("%q passes", refused)
+		}
+	}
+	for _, allowed := range []string{"hard", "nfsvers=4.1", "nosuid,nodev", "ro", "sec=krb5p", "clientaddr=192.0.2.1", "nolock"} {
+		if err := CheckMountOption(allowed); err != nil {
+			t.Errorf("%q: %v", allowed, err)
+		}
+	}
+}
+
+func TestAttributesRoundTrip(t *testing.T) {
+	want := Volume{Share: Share{"2001:db8::7", "/srv"}, SubDir: "a/b", OnDelete: Delete}
+	got, errs := FromAttributes(want.Attributes(), field.NewPath("x"))
+	if len(errs) > 0 || got != want {
+		t.Errorf("got %+v, %v; want %+v", got, errs, want)
+	}
+}
+
+func TestFromAttributesOfStaticVolume(t *testing.T) {
+	attributes := map[string]string{"Server": "[2001:db8::7]", "SHARE": "/srv", "storage.kubernetes.io/csiProvisionerIdentity": "x"}
+	got, errs := FromAttributes(attributes, field.NewPath("x"))
+	if want := (Volume{Share: Share{"2001:db8::7", "/srv"}, OnDelete: Retain}); len(errs) > 0 || got != want {
+		t.Errorf("got %+v, %v; want %+v", got, errs, want)
+	}
+	bad := maps.Clone(attributes)
+	bad["subDir"], bad["Server"], bad["onDelete"] = "../other", "", "no"
+	_, errs = FromAttributes(bad, field.NewPath("x"))
+	if len(errs) != 3 {
+		t.Errorf("want 3 faults, got %v", errs)
+	}
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+)
+
+func TestBadCommandLineNamesEveryFault(t *testing.T) {
+	err := run(context.Background(), []string{
+		"--unknown", "--kube-api-qps=fast", "--worker-threads=0", "--driver-name=-", "--http-address=nowhere",
+		"--kube-api-burst=1", "--kubeconfig=/nonexistent", "word",
+	}, &bytes.Buffer{})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		"-unknown", `"fast"`, "kube-api-qps", "worker-threads", `--driver-name="-"`, `--http-address="nowhere"`,
+		"--kube-api-burst=1: must be at least", `--kubeconfig="/nonexistent"`, `"word"`, "--help",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("message lacks %q:\n%v", want, err)
+		}
+	}
+}
+
+func TestOutsideAClusterItSaysWhatToGive(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	if err := run(context.Background(), nil, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--kubeconfig") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestVersionAndHelp(t *testing.T) {
+	for arg, want := range map[string]string{"--version": "sharevol-provisioner " + version, "--help": "-kube-api-qps requests"} {
+		var out bytes.Buffer
+		if err := run(context.Background(), []string{arg}, &out); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v\n%s", arg, err, &out)
+		}
+	}
+}
