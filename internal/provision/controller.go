@@ -62,10 +62,10 @@ func NewController(client kubernetes.Interface, driverName string, provisioner c
 	}
 }
 
-func retryLimiter() workqueue.RateLimiter {
-	return workqueue.NewMaxOfRateLimiter(
-		workqueue.NewItemExponentialFailureRateLimiter(firstRetry, lastRetry),
-		&workqueue.BucketRateLimiter{Limiter: rate.NewLimiter(retryRate, retryBurst)},
+func retryLimiter() workqueue.TypedRateLimiter[any] {
+	return workqueue.NewTypedMaxOfRateLimiter(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstRetry, lastRetry),
+		&workqueue.TypedBucketRateLimiter[any]{Limiter: rate.NewLimiter(retryRate, retryBurst)},
 	)
 }
 

@@ -1,0 +1,59 @@
+# sharevol. "make help" lists the targets. Each does all its set-up: what is missing
+# of Debian's packages is installed (as root or with sudo), all else is built from Go
+# modules into the git-ignored folder .testbed.
+
+SHELL       := /bin/bash
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION     ?= $(shell sed -n 's/^    newTag: \(v[0-9.]*\)$$/\1/p' manifests/base/kustomization.yaml | head -n 1)
+TESTBED     := internal/testbed
+PREPARE     := CGO_ENABLED=0 $(GO) run -C $(TESTBED) ./prepare
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+.PHONY: demo
+demo: ## the main job on a real cluster, booted here: the first time some 10 minutes, then 2
+	@CGO_ENABLED=0 $(GO) build -C $(TESTBED) -o ../../bin/demo ./demo
+	@bin/demo
+
+.PHONY: test
+test: lint unit e2e ## everything below: lint, unit and e2e
+
+.PHONY: unit
+unit: ## unit tests, with the race detector
+	$(PREPARE) packages gcc libc6-dev
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+.PHONY: e2e
+e2e: ## the images, the manifests, and both programs on a real cluster with real NFS
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -count=1 -p 1 -timeout 40m . ./manifests ./registrar
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -count=1 -v -timeout 60m ./e2e
+
+.PHONY: lint
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [[ -z $$unformatted ]] || { echo "gofmt -w $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -C $(TESTBED) ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run -C $(TESTBED) $(STATICCHECK) ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz what parses, 30 s each
+	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzParseSubDir -fuzztime 30s
+
+.PHONY: build
+build: ## both programs, into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sharevol-provisioner ./provisioner
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sharevol-node ./nodeplugin
+
+.PHONY: images
+images: ## both images, as docker-archive tars, whose paths are printed
+	@$(PREPARE) images
+
+.PHONY: clean
+clean: ## remove all that was built
+	rm -rf bin .testbed

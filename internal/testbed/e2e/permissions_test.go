@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sharevol.dev/sharevol/internal/testbed/guest"
+)
+
+// The provisioner's role holds exactly the verbs that it used in all the tests
+// before, by the API server's own audit log; the node plugin called nothing.
+func (w world) testPermissions(t *testing.T) {
+	file, err := os.Open(w.Cluster.AuditLog())
+	check(t, err)
+	defer func() { check(t, file.Close()) }()
+	used := map[string]bool{}
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var event struct {
+			Verb           string
+			User           struct{ Username string }
+			ObjectRef      struct{ Resource, Subresource, APIGroup string }
+			ResponseStatus struct{ Code int }
+		}
+		check(t, json.Unmarshal(lines.Bytes(), &event))
+		if event.User.Username != "system:serviceaccount:"+guest.SystemNamespace+":sharevol-provisioner" {
+			t.Errorf("a call by %s: %s", event.User.Username, lines.Text())
+			continue
+		}
+		if event.ResponseStatus.Code == 403 {
+			t.Errorf("forbidden: %s", lines.Text())
+		}
+		used[event.ObjectRef.APIGroup+"/"+event.ObjectRef.Resource+event.ObjectRef.Subresource+" "+event.Verb] = true
+	}
+	check(t, lines.Err())
+	role, err := w.client.RbacV1().ClusterRoles().Get(t.Context(), "sharevol-provisioner", metav1.GetOptions{})
+	check(t, err)
+	granted := map[string]bool{}
+	for _, rule := range role.Rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				for _, verb := range rule.Verbs {
+					granted[group+"/"+resource+" "+verb] = true
+				}
+			}
+		}
+	}
+	if !maps.Equal(used, granted) {
+		t.Errorf("used:    %q\ngranted: %q", slices.Sorted(maps.Keys(used)), slices.Sorted(maps.Keys(granted)))
+	}
+}

@@ -1,0 +1,254 @@
+// Package manifests tests what users apply: it renders the repository's manifests
+// as kubectl does and holds them against what nodes need and what the programs take.
+package manifests
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"sharevol.dev/sharevol/internal/testbed"
+	"sharevol.dev/sharevol/internal/volume"
+)
+
+// installation is what one kustomization installs.
+type installation struct {
+	namespace  *corev1.Namespace
+	driver     *storagev1.CSIDriver
+	deployment *appsv1.Deployment
+	daemonSet  *appsv1.DaemonSet
+	role       *rbacv1.ClusterRole
+	accounts   []*corev1.ServiceAccount
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	host, err := testbed.NewHost(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host.Root()
+}
+
+// decode reads YAML strictly: an unknown or repeated field is an error.
+func decode(t *testing.T, data []byte) []runtime.Object {
+	t.Helper()
+	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	documents := utilyaml.NewDocumentDecoder(io.NopCloser(bytes.NewReader(data)))
+	defer func() { _ = documents.Close() }()
+	var objects []runtime.Object
+	buffer := make([]byte, 1<<20)
+	for {
+		n, err := documents.Read(buffer)
+		if errors.Is(err, io.EOF) {
+			return objects
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		object, _, err := decoder.Decode(buffer[:n], nil, nil)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, buffer[:n])
+		}
+		objects = append(objects, object)
+	}
+}
+
+func render(t *testing.T, path ...string) installation {
+	t.Helper()
+	dir := filepath.Join(append([]string{root(t), "manifests"}, path...)...)
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := resources.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in installation
+	for _, object := range decode(t, data) {
+		switch o := object.(type) {
+		case *corev1.Namespace:
+			in.namespace = o
+		case *storagev1.CSIDriver:
+			in.driver = o
+		case *appsv1.Deployment:
+			in.deployment = o
+		case *appsv1.DaemonSet:
+			in.daemonSet = o
+		case *rbacv1.ClusterRole:
+			in.role = o
+		case *corev1.ServiceAccount:
+			in.accounts = append(in.accounts, o)
+		case *rbacv1.ClusterRoleBinding:
+		default:
+			t.Errorf("unexpected %T", o)
+		}
+	}
+	if in.namespace == nil || in.driver == nil || in.deployment == nil || in.daemonSet == nil || in.role == nil || len(in.accounts) != 2 {
+		t.Fatalf("%s is not complete", dir)
+	}
+	return in
+}
+
+func must(t *testing.T, ok bool, what string) {
+	t.Helper()
+	if !ok {
+		t.Error(what)
+	}
+}
+
+func TestDriver(t *testing.T) {
+	spec := render(t).driver.Spec
+	must(t, !*spec.AttachRequired, "the driver attaches nothing")
+	must(t, *spec.FSGroupPolicy == storagev1.FileFSGroupPolicy, "kubelet applies fsGroup")
+}
+
+func TestNamespaceAllowsPrivilegedPods(t *testing.T) {
+	must(t, render(t).namespace.Labels["pod-security.kubernetes.io/enforce"] == "privileged", "Pod Security would refuse the pods")
+}
+
+// checkPod holds what both programs' pods have in common.
+func checkPod(t *testing.T, pod corev1.PodSpec, containers ...string) {
+	t.Helper()
+	must(t, pod.HostNetwork, "exports check the client's address and port: host network")
+	must(t, pod.DNSPolicy == corev1.DNSClusterFirstWithHostNet, "on the host's network cluster names resolve only with ClusterFirstWithHostNet")
+	var names []string
+	for _, c := range pod.Containers {
+		names = append(names, c.Name)
+		must(t, !c.Resources.Requests.Cpu().IsZero() && !c.Resources.Requests.Memory().IsZero() && !c.Resources.Limits.Memory().IsZero(), c.Name+": requests and limits")
+		must(t, c.LivenessProbe != nil, c.Name+": liveness probe")
+		must(t, *c.SecurityContext.ReadOnlyRootFilesystem, c.Name+": read-only root file system")
+		if probe := c.LivenessProbe.HTTPGet; probe != nil {
+			address := argument(c, "--http-address")
+			must(t, address == "127.0.0.1:"+probe.Port.String() && probe.Host == "127.0.0.1", c.Name+": probes what it serves, on the loopback only")
+		}
+	}
+	must(t, slices.Equal(names, containers), "containers: "+strings.Join(names, ", "))
+}
+
+func argument(c corev1.Container, flag string) string {
+	for _, arg := range c.Args {
+		if value, found := strings.CutPrefix(arg, flag+"="); found {
+			return value
+		}
+	}
+	return ""
+}
+
+func TestProvisionerPod(t *testing.T) {
+	in := render(t)
+	pod := in.deployment.Spec.Template.Spec
+	checkPod(t, pod, "sharevol-provisioner")
+	c := pod.Containers[0]
+	must(t, c.ReadinessProbe != nil, "readiness probe")
+	must(t, c.SecurityContext.Privileged == nil, "it needs capabilities, not privilege")
+	must(t, slices.Equal(c.SecurityContext.Capabilities.Drop, []corev1.Capability{"ALL"}), "all other capabilities are dropped")
+	must(t, slices.Contains(c.SecurityContext.Capabilities.Add, "SYS_ADMIN"), "mount needs SYS_ADMIN")
+	// containerd's default profile denies mount even with SYS_ADMIN.
+	must(t, c.SecurityContext.AppArmorProfile.Type == corev1.AppArmorProfileTypeUnconfined, "AppArmor unconfined")
+	must(t, in.deployment.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType, "one at a time")
+	must(t, argument(c, "--driver-name") == in.driver.Name, "the driver's name")
+}
+
+func TestNodePod(t *testing.T) {
+	in := render(t)
+	pod := in.daemonSet.Spec.Template.Spec
+	checkPod(t, pod, "node-driver-registrar", "sharevol-node")
+	must(t, pod.PriorityClassName == "system-node-critical", "system-node-critical")
+	must(t, len(pod.Tolerations) == 1 && pod.Tolerations[0].Operator == corev1.TolerationOpExists && pod.Tolerations[0].Key == "" && pod.Tolerations[0].Effect == "", "it tolerates every taint")
+	must(t, !*pod.AutomountServiceAccountToken, "it calls no API server")
+	registrar, node := pod.Containers[0], pod.Containers[1]
+	must(t, *node.SecurityContext.Privileged, "Bidirectional propagation demands privileged")
+	must(t, argument(node, "--driver-name") == in.driver.Name, "the driver's name")
+	must(t, argument(node, "--node-id") == "$(NODE_NAME)" && node.Env[0].ValueFrom.FieldRef.FieldPath == "spec.nodeName", "the node's name")
+
+	hostPaths := map[string]string{}
+	for _, v := range pod.Volumes {
+		hostPaths[v.Name] = v.HostPath.Path
+	}
+	on := func(c corev1.Container, path string) string { // the host's path of a path in the container
+		for _, m := range c.VolumeMounts {
+			if rest, found := strings.CutPrefix(path, m.MountPath+"/"); found {
+				return hostPaths[m.Name] + "/" + rest
+			}
+		}
+		return ""
+	}
+	socket := strings.TrimPrefix(argument(node, "--endpoint"), "unix://")
+	must(t, argument(registrar, "--csi-address") == socket && on(registrar, socket) == on(node, socket), "one socket")
+	must(t, argument(registrar, "--kubelet-registration-path") == on(node, socket), "kubelet is told where the socket is on the host")
+	must(t, on(registrar, "/registration/x") == "/var/lib/kubelet/plugins_registry/x", "kubelet's registration folder")
+	for _, m := range node.VolumeMounts {
+		if m.Name == "pods" {
+			must(t, *m.MountPropagation == corev1.MountPropagationBidirectional && m.MountPath == hostPaths["pods"], "mounts reach the host, under one path")
+		}
+	}
+}
+
+// Every argument is one that the program takes, by its own word.
+func TestProgramsTakeTheirArguments(t *testing.T) {
+	in := render(t)
+	for program, c := range map[string]corev1.Container{
+		"provisioner": in.deployment.Spec.Template.Spec.Containers[0],
+		"nodeplugin":  in.daemonSet.Spec.Template.Spec.Containers[1],
+	} {
+		cmd := exec.Command("go", append([]string{"run", "./" + program, "--version"}, c.Args...)...)
+		cmd.Dir = root(t)
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), c.Name+" ") {
+			t.Errorf("%s %v: %v: %s", program, c.Args, err, out)
+		}
+	}
+}
+
+func TestBefore130AppArmorIsAnAnnotation(t *testing.T) {
+	template := render(t, "overlays", "before-1.30").deployment.Spec.Template
+	must(t, template.Spec.Containers[0].SecurityContext.AppArmorProfile == nil, "no field")
+	must(t, template.Annotations["container.apparmor.security.beta.kubernetes.io/sharevol-provisioner"] == "unconfined", "annotation")
+}
+
+func TestSELinuxIsAnOption(t *testing.T) {
+	in := render(t, "overlays", "selinux")
+	for _, pod := range []corev1.PodSpec{in.deployment.Spec.Template.Spec, in.daemonSet.Spec.Template.Spec} {
+		must(t, pod.SecurityContext.SELinuxOptions.Type == "spc_t", "spc_t")
+	}
+	must(t, render(t).deployment.Spec.Template.Spec.SecurityContext == nil, "not by default")
+}
+
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root(t), "manifests", "examples", "*.yaml"))
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, object := range decode(t, data) {
+			if class, ok := object.(*storagev1.StorageClass); ok {
+				must(t, class.Provisioner == volume.DefaultDriverName, "the provisioner's name")
+				if _, errs := volume.ParseClass(class.Parameters, class.MountOptions); len(errs) > 0 {
+					t.Error(errs)
+				}
+			}
+		}
+	}
+}
