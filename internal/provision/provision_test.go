@@ -221,6 +221,18 @@ func TestDeleteRefusesOtherDirectories(t *testing.T) {
 	}
 }
 
+// A stop in the middle of a removal is no failure of the volume.
+func TestDeleteThatIsStoppedIsSilent(t *testing.T) {
+	p := New(driver, &fakeshare.Shares{})
+	pv := provisioned(t, p, "delete")
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	p = New(driver, &fakeshare.Shares{Err: context.Canceled})
+	if err := p.Delete(stopped, pv); err != errStopping {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestDrainWaitsForCallsAndRefusesNewOnes(t *testing.T) {
 	shares := &fakeshare.Shares{Block: make(chan struct{})}
 	p := New(driver, shares)
@@ -242,10 +254,10 @@ func TestDrainWaitsForCallsAndRefusesNewOnes(t *testing.T) {
 	if err := p.Drain(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("drained while a call runs: %v", err)
 	}
-	if _, _, err := p.Provision(ctx, request()); !errors.Is(err, errDraining) {
+	if _, _, err := p.Provision(ctx, request()); err != errStopping {
 		t.Errorf("a new call: %v", err)
 	}
-	if err := p.Delete(ctx, &v1.PersistentVolume{}); !errors.Is(err, errDraining) {
+	if err := p.Delete(ctx, &v1.PersistentVolume{}); err != errStopping {
 		t.Errorf("a new call: %v", err)
 	}
 	close(shares.Block)

@@ -46,14 +46,16 @@ func New(driverName string, shares Shares) *Provisioner {
 	return &Provisioner{driverName: driverName, shares: shares}
 }
 
-var errDraining = errors.New("shutting down")
+// errStopping ends a call without an event on the claim or volume: the next start
+// takes it up. The controller finds it only unwrapped.
+var errStopping = &controller.IgnoredError{Reason: "the provisioner is stopping; its next start takes this up"}
 
 // Provision makes the claim's directory and returns its PersistentVolume, which
 // the controller saves. A class or claim that can't be served is refused with one
 // error that names every fault, and nothing is touched.
 func (p *Provisioner) Provision(ctx context.Context, options controller.ProvisionOptions) (*v1.PersistentVolume, controller.ProvisioningState, error) {
 	if !p.enter() {
-		return nil, controller.ProvisioningNoChange, errDraining
+		return nil, controller.ProvisioningNoChange, errStopping
 	}
 	defer p.running.Done()
 	// One that has begun is finished: ctx ends with the program's SIGTERM, and main
@@ -88,7 +90,7 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 // refuses every PersistentVolume that this provisioner can't have made.
 func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
 	if !p.enter() {
-		return errDraining
+		return errStopping
 	}
 	defer p.running.Done()
 	// Unlike Provision it ends with ctx: a big removal is resumed by the next run.
@@ -102,7 +104,11 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 		return nil
 	}
 	started := time.Now()
-	if err := p.shares.Remove(ctx, share.Ref{Share: vol.Share, MountOptions: pv.Spec.MountOptions}, vol.SubDir); err != nil {
+	err = p.shares.Remove(ctx, share.Ref{Share: vol.Share, MountOptions: pv.Spec.MountOptions}, vol.SubDir)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return errStopping
+	case err != nil:
 		return err
 	}
 	logger.V(2).Info("Removed the volume directory", "duration", time.Since(started))

@@ -37,6 +37,8 @@ func TestEndToEnd(t *testing.T) {
 	if err := s.Install(ctx); err != nil {
 		t.Fatal(err)
 	}
+	_, err = s.Cluster.Kubectl(ctx, "apply", "-f", scene.Examples+"/storageclass.yaml")
+	check(t, err)
 	t.Logf("%s: installed", uptime())
 	w := world{Scene: s, client: s.Cluster.Client()}
 	for _, test := range []struct {
