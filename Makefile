@@ -7,7 +7,7 @@ GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     ?= $(shell sed -n 's/^    newTag: \(v[0-9.]*\)$$/\1/p' manifests/base/kustomization.yaml | head -n 1)
 TESTBED     := internal/testbed
-PREPARE     := CGO_ENABLED=0 $(GO) run -C $(TESTBED) ./prepare
+PREPARE     := CGO_ENABLED=0 $(GO) run -C $(TESTBED) -trimpath ./prepare
 
 .DEFAULT_GOAL := help
 
@@ -17,7 +17,8 @@ help: ## this list
 
 .PHONY: demo
 demo: ## the main job on a real cluster, booted here: the first time some 10 minutes, then 2
-	@CGO_ENABLED=0 $(GO) build -C $(TESTBED) -o ../../bin/demo ./demo
+	@echo "building the demo itself (the first time a minute or two)"
+	@CGO_ENABLED=0 $(GO) build -C $(TESTBED) -trimpath -o ../../bin/demo ./demo
 	@bin/demo
 
 .PHONY: test
@@ -30,8 +31,8 @@ unit: ## unit tests, with the race detector
 
 .PHONY: e2e
 e2e: ## the images, the manifests, and both programs on a real cluster with real NFS
-	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -count=1 -p 1 -timeout 40m . ./manifests ./registrar
-	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -count=1 -v -timeout 60m ./e2e
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -p 1 -timeout 40m . ./manifests ./registrar
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./e2e
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck

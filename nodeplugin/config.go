@@ -27,7 +27,7 @@ func (c *Config) AddFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.DriverName, "driver-name", volume.DefaultDriverName, "`name` of the CSI driver, as volumes give it")
 	flags.StringVar(&c.Endpoint, "endpoint", "unix:///csi/csi.sock", "unix `socket` that serves CSI")
 	flags.StringVar(&c.NodeID, "node-id", "", "`name` of this node (required)")
-	flags.StringVar(&c.HTTPAddress, "http-address", "127.0.0.1:29802", "`address` that serves /healthz")
+	flags.StringVar(&c.HTTPAddress, "http-address", "127.0.0.1:29802", "`address` that serves /healthz and /readyz")
 	flags.BoolVar(&c.Version, "version", false, "print the version and exit")
 	cli.Verbosity(flags)
 }

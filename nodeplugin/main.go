@@ -73,8 +73,9 @@ func serve(ctx context.Context, config Config) error {
 	go func() {
 		defer cancel()
 		// Through the socket, so that a server that hangs is found out.
-		probe := func(ctx context.Context) error { return csiserver.Probe(ctx, socket) }
-		served <- health.Serve(ctx, probes, health.Options{Healthy: probe, Ready: probe})
+		alive := func(ctx context.Context) error { return csiserver.Alive(ctx, socket) }
+		ready := func(ctx context.Context) error { return csiserver.Probe(ctx, socket) }
+		served <- health.Serve(ctx, probes, health.Options{Healthy: alive, Ready: ready})
 	}()
 	err = csiserver.Serve(ctx, calls, node.NewIdentity(config.DriverName, version, mounter), node.New(config.NodeID, mounter))
 	cancel()

@@ -22,7 +22,11 @@ func Parse(flags *flag.FlagSet, args []string) error {
 	var faults []error
 	for {
 		err := flags.Parse(args)
-		args = flags.Args() // what follows the faulty flag
+		if rest := flags.Args(); len(rest) < len(args) || len(args) == 0 {
+			args = rest // what follows the faulty flag
+		} else if err != nil {
+			args = args[1:] // it was no flag at all, and is still there
+		}
 		switch {
 		case errors.Is(err, flag.ErrHelp):
 			return err
@@ -78,13 +82,14 @@ func (n *number) Set(value string) error {
 	return nil
 }
 
-// The CSI specification's rule for driver names.
-var driverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+// The CSI specification's rule for driver names, and the API server's for the name
+// of a CSIDriver (a DNS subdomain, RFC 1123).
+var driverName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
 
 // CheckDriverName says what is wrong with the value of --driver-name, if anything.
 func CheckDriverName(value string) error {
 	if len(value) > 63 || !driverName.MatchString(value) {
-		return fmt.Errorf("--driver-name=%q: must be a domain name of at most 63 letters, digits, dots and dashes, for example csi.example.com", value)
+		return fmt.Errorf("--driver-name=%q: must be a domain name of at most 63 lower-case letters, digits, dots and dashes, for example csi.example.com", value)
 	}
 	return nil
 }

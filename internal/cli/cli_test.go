@@ -26,11 +26,11 @@ func TestParse(t *testing.T) {
 
 func TestParseNamesEveryFault(t *testing.T) {
 	flags, n := newFlags()
-	err := Parse(flags, []string{"--unknown=1", "--number=11", "word", "--number", "x", "-v=loud", "--yes=perhaps", "--", "more"})
+	err := Parse(flags, []string{"--unknown=1", "--number=11", "word", "--number", "x", "-v=loud", "--yes=perhaps", "---three", "-=x", "--", "more"})
 	if err == nil || *n != 5 {
 		t.Fatalf("%v, number %d", err, *n)
 	}
-	for _, want := range []string{"-unknown", `"11"`, "whole number from 1 to 10", `"word"`, `"x"`, `"loud"`, `"perhaps"`, `"more"`} {
+	for _, want := range []string{"-unknown", `"11"`, "whole number from 1 to 10", `"word"`, `"x"`, `"loud"`, `"perhaps"`, "---three", "-=x", `"more"`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q lacks %q", err, want)
 		}
@@ -57,7 +57,7 @@ func TestCheckDriverName(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, bad := range []string{"", "-a", "a-", "a b", "a/b", "../x", strings.Repeat("a", 64)} {
+	for _, bad := range []string{"", "-a", "a-", "a b", "a/b", "../x", "a..b", "a.-b", "a-.b", "Csi.Example.Com", strings.Repeat("a", 64)} {
 		if err := CheckDriverName(bad); err == nil || !strings.Contains(err.Error(), "--driver-name") {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -103,6 +103,15 @@ func Probe(ctx context.Context, path string) error {
 	return nil
 }
 
+// Alive calls the identity service on the socket at path. Only a service that does
+// not answer is an error: one that says what it lacks would not be better for a restart.
+func Alive(ctx context.Context, path string) error {
+	if err := Probe(ctx, path); status.Code(err) != codes.FailedPrecondition {
+		return err
+	}
+	return nil
+}
+
 // logCalls logs a call's method, volume, target, outcome and duration, and never
 // the request itself: it may hold secrets.
 func logCalls(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
@@ -128,7 +137,8 @@ func logCalls(ctx context.Context, request any, info *grpc.UnaryServerInfo, hand
 func recoverPanics(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = status.Errorf(codes.Internal, "panic: %v", r)
+			// Not a final code: the call may have mounted something.
+			err = status.Errorf(codes.Unavailable, "panic: %v", r)
 		}
 	}()
 	return handle(ctx, request)

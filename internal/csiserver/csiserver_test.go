@@ -102,13 +102,16 @@ func TestServeStopsAndRemovesItsSocket(t *testing.T) {
 	if err := Probe(context.Background(), socket); err == nil {
 		t.Error("a failing probe passes")
 	}
+	if err := Alive(context.Background(), socket); err != nil {
+		t.Errorf("an answering server is not alive: %v", err)
+	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Lstat(socket); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("socket left: %v", err)
 	}
-	if err := Probe(context.Background(), socket); err == nil {
+	if Probe(context.Background(), socket) == nil || Alive(context.Background(), socket) == nil {
 		t.Error("a stopped server passes")
 	}
 }
@@ -138,7 +141,7 @@ func TestCallsAreLoggedWithoutSecrets(t *testing.T) {
 	if status.Code(err) != codes.Internal {
 		t.Errorf("got %v", err)
 	}
-	if _, err := client.NodeUnpublishVolume(context.Background(), &csi.NodeUnpublishVolumeRequest{}); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "a bug") {
+	if _, err := client.NodeUnpublishVolume(context.Background(), &csi.NodeUnpublishVolumeRequest{}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "a bug") {
 		t.Errorf("got %v", err)
 	}
 	if err := stop(); err != nil {

@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	mount "k8s.io/mount-utils"
 )
 
@@ -24,6 +26,14 @@ const (
 	defaultMountTimeout   = 60 * time.Second
 	defaultUnmountTimeout = 10 * time.Second
 )
+
+// foreground makes mount.nfs report the first failure instead of trying again for
+// minutes, and keeps it from trying in the background, where no deadline of ours
+// would reach it. The last of contradicting options counts.
+var foreground = []string{"fg", "retry=0"}
+
+// nfsMagic is NFS_SUPER_MAGIC of linux/magic.h.
+const nfsMagic = 0x6969
 
 // ErrSource says that something else was mounted than what was asked for, and
 // that it was unmounted again.
@@ -68,7 +78,7 @@ func (m *Mounter) Check() error {
 			}
 		}
 	}
-	_, err := mount.ParseMountInfo(m.options.MountInfo)
+	_, err := mountsOn("/", m.options.MountInfo)
 	return errors.Join(append(errs, err)...)
 }
 
@@ -90,7 +100,7 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.options.MountTimeout)
 	defer cancel()
-	output, err := run(ctx, "mount", mount.MakeMountArgs(source, target, "nfs", options)...)
+	output, err := run(ctx, "mount", mount.MakeMountArgs(source, target, "nfs", append(slices.Clone(options), foreground...))...)
 	if err != nil {
 		err = fmt.Errorf("mount %s on %s: %w", source, target, classify(output, err))
 	} else {
@@ -121,7 +131,7 @@ func (m *Mounter) verify(source, target string) error {
 // where that does not end in time or fails, by detaching (umount -l). It never
 // forces (umount -f): volumes of one export share a superblock, and forcing one
 // fails the writes of the others. Nothing mounted is success. It returns nil only
-// when mountinfo shows nothing on target, and within two UnmountTimeouts a layer.
+// when mountinfo shows nothing on target. When ctx ends, what it runs is killed.
 func (m *Mounter) Unmount(ctx context.Context, target string) error {
 	target, err := canonical(target)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -170,6 +180,24 @@ func classify(output string, err error) error {
 	return err
 }
 
+// Open opens the directory target, on which an NFS export must be mounted: a local
+// directory that shows in its place, because something unmounted the export, is an
+// error. It can block for as long as the server does not answer.
+func (m *Mounter) Open(target string) (*os.File, error) {
+	file, err := os.OpenFile(target, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	var stat unix.Statfs_t
+	if err := unix.Fstatfs(int(file.Fd()), &stat); err != nil {
+		return nil, errors.Join(&os.PathError{Op: "statfs", Path: target, Err: err}, file.Close())
+	}
+	if stat.Type != nfsMagic {
+		return nil, errors.Join(fmt.Errorf("no NFS export is mounted on %s any more", target), file.Close())
+	}
+	return file, nil
+}
+
 // Layer is one mount on a directory.
 type Layer struct {
 	Source string // what is mounted, for NFS "server:/path"
@@ -201,14 +229,13 @@ func (m *Mounter) Layers(target string) ([]Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	infos, err := mount.ParseMountInfo(m.options.MountInfo)
+	infos, err := mountsOn(target, m.options.MountInfo)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", m.options.MountInfo, err)
+		return nil, err
 	}
-	infos = slices.DeleteFunc(infos, func(i mount.MountInfo) bool { return mountPoint(i) != target })
 	layers := make([]Layer, 0, len(infos))
 	for _, info := range infos {
-		layers = append(layers, Layer{Source: unescape(info.Source), FSType: info.FsType})
+		layers = append(layers, Layer{Source: info.Source, FSType: info.FSType})
 	}
 	return layers, nil
 }

@@ -90,7 +90,7 @@ func TestMountAndUnmount(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := "mount -t nfs -o hard,ro nfs:/srv/pvc-1 " + f.target + "\numount -n -c -i " + f.target + "\n"
+	want := "mount -t nfs -o hard,ro,fg,retry=0 nfs:/srv/pvc-1 " + f.target + "\numount -n -c -i " + f.target + "\n"
 	if got := f.calls(t); got != want {
 		t.Errorf("calls:\n%s\nwant:\n%s", got, want)
 	}
@@ -200,6 +200,22 @@ func TestLayersReadsEscapesAndGoneDirectories(t *testing.T) {
 	}
 	if layers, err := f.Layers(f.target); err != nil || len(layers) != 1 || layers[0].Source != "nfs:/gone" {
 		t.Errorf("%v, %v", layers, err)
+	}
+}
+
+// Somebody else's mount without a source: mountinfo has an empty field there.
+func TestLayersReadsOtherOddMounts(t *testing.T) {
+	f := newFixture(t, "", "")
+	write(t, f.info, "39 30 0:49 / /odd rw,relatime - tmpfs  rw,size=1k\n"+entry(f.target, "nfs:/a"))
+	if layers, err := f.Layers(f.target); err != nil || len(layers) != 1 {
+		t.Errorf("%v, %v", layers, err)
+	}
+}
+
+func TestOpenRefusesALocalDirectory(t *testing.T) {
+	f := newFixture(t, "", "")
+	if file, err := f.Open(f.target); err == nil {
+		t.Errorf("opened %s", file.Name())
 	}
 }
 

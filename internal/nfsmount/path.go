@@ -1,13 +1,17 @@
 package nfsmount
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
-	"strconv"
 	"strings"
 
-	mount "k8s.io/mount-utils"
+	"github.com/moby/sys/mountinfo"
+	utilio "k8s.io/utils/io"
 )
+
+// consistentReads is how often a changing mount table is read before that is an error.
+const consistentReads = 10
 
 // canonical returns target as mountinfo names it: absolute, with the links in
 // its parents resolved. The last component is not looked at: it may be a mount
@@ -23,25 +27,23 @@ func canonical(target string) (string, error) {
 	return filepath.Join(parent, filepath.Base(target)), nil
 }
 
-// mountPoint returns where info is mounted. The kernel marks a mount point whose
-// directory is gone from the server by a suffix.
-func mountPoint(info mount.MountInfo) string {
-	return strings.TrimSuffix(unescape(info.MountPoint), "//deleted")
-}
-
-// unescape undoes mountinfo's escapes of white space and backslashes, a
-// backslash and three octal digits (proc_pid_mountinfo(5)).
-func unescape(s string) string {
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+4 <= len(s) {
-			if code, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				out.WriteByte(byte(code))
-				i += 3
-				continue
-			}
-		}
-		out.WriteByte(s[i])
+// mountsOn returns the lines of a mountinfo file that are about target, lowest first.
+//
+// mount-utils' parser is not used: one mount with an empty source, anywhere on the
+// node, makes it fail for all others.
+func mountsOn(target, mountInfo string) ([]*mountinfo.Info, error) {
+	// Before Linux 5.8 a table that changes while it is read may lack mounts that
+	// are there: it is read until it comes out the same twice.
+	data, err := utilio.ConsistentRead(mountInfo, consistentReads)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", mountInfo, err)
 	}
-	return out.String()
+	infos, err := mountinfo.GetMountsFromReader(bytes.NewReader(data), func(info *mountinfo.Info) (skip, stop bool) {
+		// The kernel marks a mount point whose directory is gone from the server.
+		return strings.TrimSuffix(info.Mountpoint, "//deleted") != target, false
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", mountInfo, err)
+	}
+	return infos, nil
 }

@@ -78,7 +78,7 @@ func (c *Controller) Run(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// Ready returns an error until the caches are filled and claims are being served.
+// Ready returns an error until the caches are filled, before which no claim is served.
 func (c *Controller) Ready(context.Context) error {
 	for _, synced := range c.synced {
 		if !synced() {

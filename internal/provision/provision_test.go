@@ -221,7 +221,17 @@ func TestDeleteRefusesOtherDirectories(t *testing.T) {
 	}
 }
 
-// A stop in the middle of a removal is no failure of the volume.
+// A stop is no failure of the claim or volume: no event.
+func TestProvisionThatIsStoppedIsSilent(t *testing.T) {
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	_, state, err := New(driver, &fakeshare.Shares{Err: fmt.Errorf("%w: %w", share.ErrUntouched, stopped.Err())}).Provision(stopped, request())
+	if err != errStopping || state != controller.ProvisioningNoChange {
+		t.Errorf("%v, %v", state, err)
+	}
+}
+
+// A stop in the middle of a removal.
 func TestDeleteThatIsStoppedIsSilent(t *testing.T) {
 	p := New(driver, &fakeshare.Shares{})
 	pv := provisioned(t, p, "delete")

@@ -52,15 +52,13 @@ var errStopping = &controller.IgnoredError{Reason: "the provisioner is stopping;
 
 // Provision makes the claim's directory and returns its PersistentVolume, which
 // the controller saves. A class or claim that can't be served is refused with one
-// error that names every fault, and nothing is touched.
+// error that names every fault, and nothing is touched. When ctx ends, a directory
+// that is being made is finished, and nothing else begins.
 func (p *Provisioner) Provision(ctx context.Context, options controller.ProvisionOptions) (*v1.PersistentVolume, controller.ProvisioningState, error) {
 	if !p.enter() {
 		return nil, controller.ProvisioningNoChange, errStopping
 	}
 	defer p.running.Done()
-	// One that has begun is finished: ctx ends with the program's SIGTERM, and main
-	// waits for us. Its end is bounded by the share's own deadlines.
-	ctx = context.WithoutCancel(ctx)
 
 	vol, errs := volume.ParseClass(options.StorageClass.Parameters, options.StorageClass.MountOptions)
 	errs = append(errs, checkClaim(options.PVC)...)
@@ -75,6 +73,8 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 	started := time.Now()
 	err = p.shares.Create(ctx, share.Ref{Share: vol.Share, MountOptions: options.StorageClass.MountOptions}, dir, directoryMode)
 	switch {
+	case errors.Is(err, share.ErrUntouched) && ctx.Err() != nil:
+		return nil, controller.ProvisioningNoChange, errStopping
 	case errors.Is(err, share.ErrUntouched):
 		return nil, controller.ProvisioningNoChange, err
 	case err != nil:
@@ -87,13 +87,13 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 }
 
 // Delete removes the directory of pv, or leaves it where pv says retain. It
-// refuses every PersistentVolume that this provisioner can't have made.
+// refuses every PersistentVolume that this provisioner can't have made. It stops
+// when ctx ends; a repeated call resumes a removal.
 func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
 	if !p.enter() {
 		return errStopping
 	}
 	defer p.running.Done()
-	// Unlike Provision it ends with ctx: a big removal is resumed by the next run.
 	vol, err := p.volumeOf(pv)
 	if err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)

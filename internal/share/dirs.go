@@ -2,11 +2,13 @@ package share
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,16 +20,23 @@ const unfinishedMode = 0o500
 
 const openDirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
+// unclear are the errors of a call that may have taken effect on the server.
+var unclear = []error{unix.EIO, unix.ETIMEDOUT, unix.EINTR, unix.ESTALE}
+
 // createDir makes the directory name in root with the given mode. See Manager.Create.
 func createDir(root int, name string, mode uint32) error {
 	err := unix.Mkdirat(root, name, unfinishedMode)
 	made := err == nil
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return &os.PathError{Op: "mkdir", Path: name, Err: err}
+		pathErr := &os.PathError{Op: "mkdir", Path: name, Err: err}
+		if slices.ContainsFunc(unclear, func(e error) bool { return errors.Is(err, e) }) {
+			return pathErr
+		}
+		return fmt.Errorf("%w: %w", ErrUntouched, pathErr)
 	}
 	fd, err := unix.Openat(root, name, openDirFlags, 0)
 	if err != nil {
-		return notADirectory("open", name, err)
+		return openError(name, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	if !made {
@@ -52,57 +61,69 @@ func removeDir(ctx context.Context, root int, name string, progress func()) erro
 	if err := unix.Fstat(root, &stat); err != nil {
 		return &os.PathError{Op: "stat", Path: ".", Err: err}
 	}
-	t := tree{dev: stat.Dev, progress: progress}
-	err := t.remove(ctx, root, name, name)
+	fd, err := unix.Openat(root, name, openDirFlags, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return openError(name, err)
+	}
+	// Takes over fd; its name is used only in errors.
+	t := &tree{top: os.NewFile(uintptr(fd), name), dev: stat.Dev, progress: progress}
+	defer func() { _ = t.top.Close() }()
+	return t.removeDir(ctx, root, name, t.top, name, 0)
 }
+
+// maxDepth is how many directories below one another are open at a time. Pods can
+// make trees of any depth: what is deeper is moved up into the volume directory.
+const maxDepth = 50
 
 // tree removes what is in one volume directory.
 type tree struct {
-	dev      uint64 // the share's file system; another one below it is not ours to empty
+	top      *os.File // the volume directory
+	dev      uint64   // the share's file system; another one below it is not ours to empty
 	progress func()
+	removed  int // entries so far
 }
 
-// remove removes the directory name in the open directory parent. shown is its
-// path in errors.
-func (t tree) remove(ctx context.Context, parent int, name, shown string) error {
-	fd, err := unix.Openat(parent, name, openDirFlags, 0)
-	if err != nil {
-		return notADirectory("open", shown, err)
-	}
-	// Takes over fd; its name is used only in errors.
-	dir := os.NewFile(uintptr(fd), shown)
-	defer func() { _ = dir.Close() }()
+// removeDir removes the open directory dir, which is name in parent. shown is its
+// path in errors, depth its distance from the volume directory.
+func (t *tree) removeDir(ctx context.Context, parent int, name string, dir *os.File, shown string, depth int) error {
 	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
+	if err := unix.Fstat(int(dir.Fd()), &stat); err != nil {
 		return &os.PathError{Op: "stat", Path: shown, Err: err}
 	}
 	if stat.Dev != t.dev {
 		return fmt.Errorf("%s is another file system inside the volume: not removed", shown)
 	}
-	// Removing while reading may skip entries, and a client that still writes may
-	// add some: read again while anything is there, but not for ever.
-	for range 5 {
-		if err := t.empty(ctx, dir, shown); err != nil {
+	// Removing while reading may skip entries, a client that still writes may add
+	// some, and deep directories are moved up: read again as long as that helps.
+	for fruitless := 0; ; {
+		before := t.removed
+		if err := t.empty(ctx, dir, shown, depth); err != nil {
 			return err
 		}
-		err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
-		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
-			break
+		err := unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			t.step()
+			return nil
+		}
+		if fruitless++; t.removed > before {
+			fruitless = 0
+		}
+		if fruitless == 3 || !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
+			return &os.PathError{Op: "rmdir", Path: shown, Err: err}
 		}
 	}
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return &os.PathError{Op: "rmdir", Path: shown, Err: err}
-	}
+}
+
+func (t *tree) step() {
+	t.removed++
 	t.progress()
-	return nil
 }
 
 // empty removes the entries of dir.
-func (t tree) empty(ctx context.Context, dir *os.File, shown string) error {
+func (t *tree) empty(ctx context.Context, dir *os.File, shown string, depth int) error {
 	if _, err := dir.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
@@ -112,7 +133,7 @@ func (t tree) empty(ctx context.Context, dir *os.File, shown string) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := t.removeEntry(ctx, int(dir.Fd()), name, path.Join(shown, name)); err != nil {
+			if err := t.removeEntry(ctx, dir, name, path.Join(shown, name), depth+1); err != nil {
 				return err
 			}
 		}
@@ -125,25 +146,42 @@ func (t tree) empty(ctx context.Context, dir *os.File, shown string) error {
 	}
 }
 
-func (t tree) removeEntry(ctx context.Context, dir int, name, shown string) error {
-	err := unix.Unlinkat(dir, name, 0)
+// removeEntry removes the entry name of dir, or moves it up if it is too deep.
+func (t *tree) removeEntry(ctx context.Context, dir *os.File, name, shown string, depth int) error {
+	err := unix.Unlinkat(int(dir.Fd()), name, 0)
 	switch {
-	case err == nil, errors.Is(err, unix.ENOENT):
-		t.progress()
+	case err == nil:
+		t.step()
 		return nil
-	case errors.Is(err, unix.EISDIR):
-		if err = t.remove(ctx, dir, name, shown); errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		return err
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	case !errors.Is(err, unix.EISDIR):
+		return &os.PathError{Op: "unlink", Path: shown, Err: err}
 	}
-	return &os.PathError{Op: "unlink", Path: shown, Err: err}
+	if depth > maxDepth {
+		// Whatever it may replace up there is an empty directory, to be removed as well.
+		if err := unix.Renameat(int(dir.Fd()), name, int(t.top.Fd()), rand.Text()); err != nil {
+			return &os.PathError{Op: "move", Path: shown, Err: err}
+		}
+		t.step()
+		return nil
+	}
+	fd, err := unix.Openat(int(dir.Fd()), name, openDirFlags, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return openError(shown, err)
+	}
+	sub := os.NewFile(uintptr(fd), shown)
+	defer func() { _ = sub.Close() }()
+	return t.removeDir(ctx, int(dir.Fd()), name, sub, shown, depth)
 }
 
-// notADirectory says plainly what O_DIRECTORY|O_NOFOLLOW refuses.
-func notADirectory(op, shown string, err error) error {
+// openError says plainly what O_DIRECTORY|O_NOFOLLOW refuses.
+func openError(shown string, err error) error {
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return fmt.Errorf("%s %s: it is a link or a file, not a directory: left alone", op, shown)
+		return fmt.Errorf("%w: %s is a link or a file, not a directory: left alone", ErrUntouched, shown)
 	}
-	return &os.PathError{Op: op, Path: shown, Err: err}
+	return &os.PathError{Op: "open", Path: shown, Err: err}
 }

@@ -19,6 +19,9 @@ import (
 // in the end. Writing file data softly would be unsafe; the provisioner writes none.
 var ownMountOptions = []string{"nosuid", "nodev", "noexec", "soft", "timeo=100", "retrans=2"}
 
+// lockTimeout is longer than mounting and unmounting may take; see nfsmount.Options.
+const lockTimeout = 2 * time.Minute
+
 // operation works below root, a descriptor of the share root. It calls progress
 // after each step of a long work and returns soon after ctx ends.
 type operation func(ctx context.Context, root int, progress func()) error
@@ -31,41 +34,43 @@ type mounted struct {
 	target  string
 	options Options
 
-	slots   chan struct{} // one token for each operation that runs
-	stalled atomic.Int32  // how many of those have outlived their deadline
+	// One token for each operation that runs. Creations have their own, so that
+	// none waits behind the removal of big trees.
+	creations, removals chan struct{}
+	stalled             atomic.Int32 // how many operations have outlived their deadline
 
 	// lock (a channel of one, so that waiting for it can end) guards the rest.
 	lock     chan struct{}
+	closed   bool // for good
 	mounted  bool
 	root     *os.File // opened by the first operation after mounting
 	failedAt time.Time
-	failure  error
+
+	failure atomic.Pointer[error] // of the last mount; read without the lock
 }
 
 func newMounted(ref Ref, options Options) *mounted {
 	name := sha256.Sum256([]byte(ref.key()))
 	return &mounted{
-		ref:     ref,
-		target:  filepath.Join(options.Dir, hex.EncodeToString(name[:8])),
-		options: options,
-		slots:   make(chan struct{}, options.Concurrency),
-		lock:    make(chan struct{}, 1),
+		ref:       ref,
+		target:    filepath.Join(options.Dir, hex.EncodeToString(name[:8])),
+		options:   options,
+		creations: make(chan struct{}, options.Concurrency),
+		removals:  make(chan struct{}, options.Concurrency),
+		lock:      make(chan struct{}, 1),
 	}
 }
 
-// do runs op, mounting the share first if it must. It returns when op does or
+// do runs op in one of slots, mounting the share first if it must. It returns when op does or
 // when op makes no progress for Options.Timeout. A stalled op can't be stopped: it
 // keeps its slot until the kernel lets it go, and until then the share is set
 // aside: others fail at once instead of queueing up behind it.
-func (s *mounted) do(ctx context.Context, op operation) error {
-	if s.stalled.Load() > 0 {
-		return s.setAside()
-	}
-	if err := s.acquire(ctx, s.slots); err != nil {
+func (s *mounted) do(ctx context.Context, slots chan struct{}, op operation) error {
+	if err := s.enter(ctx, slots); err != nil {
 		return err
 	}
 	if err := s.mount(ctx); err != nil {
-		<-s.slots
+		<-slots
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -79,7 +84,7 @@ func (s *mounted) do(ctx context.Context, op operation) error {
 	for seen := int64(0); ; {
 		select {
 		case err := <-done:
-			<-s.slots
+			<-slots
 			return err
 		case <-ticker.C:
 		}
@@ -91,40 +96,71 @@ func (s *mounted) do(ctx context.Context, op operation) error {
 		go func() {
 			<-done
 			s.stalled.Add(-1)
-			<-s.slots
+			<-slots
 		}()
 		return fmt.Errorf("%w: %s has not answered for %v", ErrNoAnswer, s.ref.Share, s.options.Timeout)
 	}
 }
 
-// acquire puts a token into one of the share's channels, within twice
-// Options.Timeout: by then whoever holds one is either done or stalled.
-func (s *mounted) acquire(ctx context.Context, tokens chan struct{}) error {
-	wait := time.NewTimer(2 * s.options.Timeout)
+// enter takes a slot. On a share that works it waits for one for a moment; on one
+// that is stalled or can't be mounted it does not, so that the callers are free for
+// other shares.
+func (s *mounted) enter(ctx context.Context, slots chan struct{}) error {
+	deadline := time.Now().Add(s.options.Patience)
+	for {
+		if s.stalled.Load() > 0 {
+			return fmt.Errorf("%w: %w: %s is set aside until its unanswered operations end", ErrUntouched, ErrNoAnswer, s.ref.Share)
+		}
+		select {
+		case slots <- struct{}{}:
+			return nil
+		default:
+		}
+		if failure := s.failure.Load(); failure != nil {
+			return *failure
+		}
+		wait := min(time.Until(deadline), 100*time.Millisecond)
+		if wait <= 0 {
+			return fmt.Errorf("%w: %s is busy with %d other operations", ErrUntouched, s.ref.Share, cap(slots))
+		}
+		select {
+		case slots <- struct{}{}:
+			return nil
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrUntouched, ctx.Err())
+		}
+	}
+}
+
+// acquire takes the lock, for which only the holders of slots and Close wait.
+func (s *mounted) acquire(ctx context.Context) error {
+	// By then whoever holds it has mounted, unmounted or failed, or is stalled.
+	wait := time.NewTimer(lockTimeout)
 	defer wait.Stop()
 	select {
-	case tokens <- struct{}{}:
+	case s.lock <- struct{}{}:
 		return nil
 	case <-wait.C:
-		return fmt.Errorf("%w: %s is busy with other operations", ErrUntouched, s.ref.Share)
+		return fmt.Errorf("%w: %s is being mounted or unmounted", ErrUntouched, s.ref.Share)
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUntouched, ctx.Err())
 	}
 }
 
-func (s *mounted) setAside() error {
-	return fmt.Errorf("%w: %w: %s is set aside until its unanswered operations end", ErrUntouched, ErrNoAnswer, s.ref.Share)
-}
+func (s *mounted) release() { <-s.lock }
 
 func (s *mounted) run(ctx context.Context, op operation, progress func()) error {
 	root, err := s.openRoot(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(root) }()
 	err = op(ctx, root, progress)
-	if errors.Is(err, unix.ESTALE) {
-		// The server has forgotten what the root was: the next operation mounts anew.
+	stale := errors.Is(err, unix.ESTALE) && errors.Is(unix.Fstat(root, &unix.Stat_t{}), unix.ESTALE)
+	// Before unmounting, which an open root makes busy.
+	_ = unix.Close(root)
+	if stale {
+		// The server has forgotten the root itself: the next operation mounts anew.
 		if unmountErr := s.unmount(ctx); unmountErr != nil {
 			return fmt.Errorf("%w; and it can't be unmounted: %v", err, unmountErr)
 		}
@@ -133,20 +169,22 @@ func (s *mounted) run(ctx context.Context, op operation, progress func()) error 
 }
 
 // openRoot returns a descriptor of the share root for one operation, which stays
-// good when another one remounts the share.
+// good when another one remounts the share. All its errors match ErrUntouched.
 func (s *mounted) openRoot(ctx context.Context) (int, error) {
-	if err := s.acquire(ctx, s.lock); err != nil {
+	if err := s.acquire(ctx); err != nil {
 		return 0, err
 	}
-	defer func() { <-s.lock }()
+	defer s.release()
 	if !s.mounted {
 		// Unmounted since: what is at target now is a local directory, not the share.
 		return 0, fmt.Errorf("%w: %s was unmounted meanwhile", ErrUntouched, s.ref.Share)
 	}
 	if s.root == nil {
-		root, err := os.OpenFile(s.target, os.O_RDONLY|unix.O_DIRECTORY, 0)
+		root, err := s.options.Mounter.Open(s.target)
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", ErrUntouched, err)
+			// Whatever it is that shows there: the next operation mounts anew.
+			err = errors.Join(err, s.unmountLocked(ctx))
+			return 0, fmt.Errorf("%w: open %s: %w", ErrUntouched, s.ref.Share, err)
 		}
 		s.root = root
 	}
@@ -161,22 +199,28 @@ func (s *mounted) openRoot(ctx context.Context) (int, error) {
 // failure it fails at once for Options.MountRetry, so that a burst of claims does
 // not wait for one dead server again and again.
 func (s *mounted) mount(ctx context.Context) error {
-	if err := s.acquire(ctx, s.lock); err != nil {
+	if err := s.acquire(ctx); err != nil {
 		return err
 	}
-	defer func() { <-s.lock }()
-	if s.mounted {
+	defer s.release()
+	switch failure := s.failure.Load(); {
+	case s.closed:
+		return fmt.Errorf("%w: shutting down", ErrUntouched)
+	case s.mounted:
 		return nil
-	}
-	if s.failure != nil && time.Since(s.failedAt) < s.options.MountRetry {
-		return s.failure
+	case failure != nil && time.Since(s.failedAt) < s.options.MountRetry:
+		return *failure
 	}
 	if err := s.mountNow(ctx); err != nil {
-		s.failure = fmt.Errorf("%w: %w", ErrUntouched, err)
-		s.failedAt = time.Now()
-		return s.failure
+		err = fmt.Errorf("%w: %w", ErrUntouched, err)
+		if ctx.Err() == nil { // else it says nothing about the share
+			s.failedAt = time.Now()
+			s.failure.Store(&err)
+		}
+		return err
 	}
-	s.mounted, s.failure = true, nil
+	s.mounted = true
+	s.failure.Store(nil)
 	return nil
 }
 
@@ -195,10 +239,25 @@ func (s *mounted) mountNow(ctx context.Context) error {
 // unmount takes the share's mount away, if there is one. The next operation
 // makes a new one.
 func (s *mounted) unmount(ctx context.Context) error {
-	if err := s.acquire(ctx, s.lock); err != nil {
+	if err := s.acquire(ctx); err != nil {
 		return err
 	}
-	defer func() { <-s.lock }()
+	defer s.release()
+	return s.unmountLocked(ctx)
+}
+
+// close unmounts the share and lets nothing mount it again.
+func (s *mounted) close(ctx context.Context) error {
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	s.closed = true
+	return s.unmountLocked(ctx)
+}
+
+// unmountLocked is unmount for a holder of the lock.
+func (s *mounted) unmountLocked(ctx context.Context) error {
 	if !s.mounted {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +39,8 @@ func (r Ref) key() string {
 type Mounter interface {
 	Mount(ctx context.Context, source, target string, options []string) error
 	Unmount(ctx context.Context, target string) error
+	// Open opens what Mount mounted, and nothing else that may show on target.
+	Open(target string) (*os.File, error)
 }
 
 // Options of a Manager. All fields but the Mounter have a default.
@@ -49,8 +52,12 @@ type Options struct {
 	// Timeout bounds one file operation, and in a long removal the time between
 	// two steps. 30 s when zero.
 	Timeout time.Duration
-	// Concurrency is how many operations one share does at a time, 8 when zero.
+	// Concurrency is how many creations, and how many removals, one share does at a
+	// time, 8 when zero.
 	Concurrency int
+	// Patience is how long an operation waits for its turn on a share that works,
+	// 5 s when zero. On one that does not it waits for nothing.
+	Patience time.Duration
 	// MountRetry is how long a share that could not be mounted is left alone, 10 s when zero.
 	MountRetry time.Duration
 }
@@ -77,6 +84,9 @@ func NewManager(options Options) *Manager {
 	if options.Concurrency == 0 {
 		options.Concurrency = 8
 	}
+	if options.Patience == 0 {
+		options.Patience = 5 * time.Second
+	}
 	if options.MountRetry == 0 {
 		options.MountRetry = 10 * time.Second
 	}
@@ -84,11 +94,16 @@ func NewManager(options Options) *Manager {
 }
 
 // Create makes the volume directory dir with exactly the given mode (permission
-// bits, no umask). A directory that Create itself made before is success and
-// keeps the mode that it has by now. The error matches ErrUntouched if nothing
-// can have been made.
+// bits, no umask). A directory that is there already is success and keeps the mode
+// that it has by now, unless a crash of ours left it unfinished. The error matches
+// ErrUntouched if nothing can have been made. When ctx ends, what has not begun on
+// the share does not begin, and what has is finished.
 func (m *Manager) Create(ctx context.Context, ref Ref, dir volume.SubDir, mode uint32) error {
-	return m.do(ctx, ref, dir, func(_ context.Context, root int, _ func()) error {
+	s, err := m.share(ref, dir)
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, s.creations, func(_ context.Context, root int, _ func()) error {
 		return createDir(root, string(dir), mode)
 	})
 }
@@ -97,13 +112,17 @@ func (m *Manager) Create(ctx context.Context, ref Ref, dir volume.SubDir, mode u
 // is success. It has no deadline as a whole, goes on while it progresses, stops
 // between two files when ctx ends, and a repeated call goes on where it stopped.
 func (m *Manager) Remove(ctx context.Context, ref Ref, dir volume.SubDir) error {
-	return m.do(ctx, ref, dir, func(ctx context.Context, root int, progress func()) error {
+	s, err := m.share(ref, dir)
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, s.removals, func(ctx context.Context, root int, progress func()) error {
 		return removeDir(ctx, root, string(dir), progress)
 	})
 }
 
-// Close unmounts all shares, at the same time and until ctx ends. Operations
-// after it are refused.
+// Close unmounts all shares, at the same time and until ctx ends. Operations that
+// have not begun are refused from then on.
 func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	m.closed = true
@@ -113,7 +132,7 @@ func (m *Manager) Close(ctx context.Context) error {
 
 	results := make(chan error, len(shares))
 	for _, s := range shares {
-		go func() { results <- s.unmount(ctx) }()
+		go func() { results <- s.close(ctx) }()
 	}
 	var errs []error
 	for range shares {
@@ -122,19 +141,12 @@ func (m *Manager) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (m *Manager) do(ctx context.Context, ref Ref, dir volume.SubDir, op operation) error {
+// share returns the share on which dir is to be worked on.
+func (m *Manager) share(ref Ref, dir volume.SubDir) (*mounted, error) {
 	// The last check before a name reaches the file system, whoever called.
 	if _, err := volume.ParseSubDir(string(dir)); err != nil || strings.Contains(string(dir), "/") {
-		return fmt.Errorf("%w: volume directory %q is not one directory below the share root", ErrUntouched, dir)
+		return nil, fmt.Errorf("%w: volume directory %q is not one directory below the share root", ErrUntouched, dir)
 	}
-	s, err := m.share(ref)
-	if err != nil {
-		return err
-	}
-	return s.do(ctx, op)
-}
-
-func (m *Manager) share(ref Ref) (*mounted, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {

@@ -32,7 +32,7 @@ func newFixture(t *testing.T) fixture {
 	t.Helper()
 	export := t.TempDir()
 	mounter := &fakemount.Mounter{Exports: map[string]string{"nfs:/srv": export}}
-	m := NewManager(Options{Mounter: mounter, Dir: t.TempDir(), Timeout: time.Second, MountRetry: time.Hour})
+	m := NewManager(Options{Mounter: mounter, Dir: t.TempDir(), Timeout: time.Second, Patience: 200 * time.Millisecond, MountRetry: time.Hour})
 	t.Cleanup(func() {
 		if err := m.Close(ctx); err != nil {
 			t.Errorf("close: %v", err)
@@ -155,6 +155,35 @@ func TestRemoveManyFiles(t *testing.T) {
 	must(t, f.Remove(ctx, nfs, "pvc-1"))
 }
 
+// A pod can nest directories without end; removing them takes few descriptors and
+// little memory.
+func TestRemoveOfADeepTree(t *testing.T) {
+	f := newFixture(t)
+	must(t, os.Mkdir(f.path("pvc-1"), 0o700))
+	dir, err := unix.Open(f.path("pvc-1"), openDirFlags, 0)
+	must(t, err)
+	name := strings.Repeat("d", 200)
+	for range 10 * maxDepth {
+		must(t, unix.Mkdirat(dir, name, 0o700))
+		must(t, unix.Mkdirat(dir, "beside", 0o700))
+		next, err := unix.Openat(dir, name, openDirFlags, 0)
+		must(t, err)
+		must(t, unix.Close(dir))
+		dir = next
+	}
+	must(t, unix.Close(dir))
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	low := limit
+	low.Cur = 3 * maxDepth
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
+	must(t, f.Remove(ctx, nfs, "pvc-1"))
+	if _, err := os.Lstat(f.path("pvc-1")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("still there: %v", err)
+	}
+}
+
 func TestRemoveStopsAndResumes(t *testing.T) {
 	f := newFixture(t)
 	must(t, os.MkdirAll(f.path("pvc-1", "a"), 0o700))
@@ -224,15 +253,107 @@ func TestAnUnmountableShareFailsFastAndAlone(t *testing.T) {
 	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
 }
 
+// One dead share holds its slots only: whoever finds none free goes on to others.
+func TestAShareThatIsBeingMountedHoldsFewCallers(t *testing.T) {
+	f := newFixture(t)
+	f.options.Concurrency = 2
+	f.mounter.Block = make(chan struct{})
+	results := make(chan error, 8)
+	for range cap(results) {
+		go func() { results <- f.Create(ctx, nfs, "pvc-1", 0o777) }()
+	}
+	for range cap(results) - 2 {
+		if err := <-results; !errors.Is(err, ErrUntouched) || !strings.Contains(err.Error(), "busy") {
+			t.Errorf("got %v", err)
+		}
+	}
+	close(f.mounter.Block)
+	for range 2 {
+		must(t, <-results)
+	}
+}
+
+func TestRemovalsDoNotHoldCreationsUp(t *testing.T) {
+	f := newFixture(t)
+	f.options.Concurrency = 1
+	s, err := f.share(nfs, "pvc-x")
+	must(t, err)
+	release, removal := make(chan struct{}), make(chan error, 1)
+	go func() {
+		removal <- s.do(ctx, s.removals, func(_ context.Context, _ int, progress func()) error {
+			for {
+				select {
+				case <-release:
+					return nil
+				case <-time.After(time.Millisecond):
+					progress()
+				}
+			}
+		})
+	}()
+	for deadline := time.Now().Add(10 * time.Second); len(s.removals) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the removal does not begin")
+		}
+	}
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	close(release)
+	must(t, <-removal)
+}
+
+// A definite refusal changed nothing: the claim must not be kept alive for it.
+func TestDefiniteFailuresAreUntouched(t *testing.T) {
+	f := newFixture(t)
+	must(t, os.WriteFile(f.path("pvc-1"), nil, 0o600))
+	if err := f.Create(ctx, nfs, "pvc-1", 0o777); !errors.Is(err, ErrUntouched) {
+		t.Errorf("a file in its place: %v", err)
+	}
+	fd, err := unix.Open("/proc", openDirFlags, 0) // where nobody can make a directory
+	must(t, err)
+	defer func() { must(t, unix.Close(fd)) }()
+	if err := createDir(fd, "pvc-1", 0o777); !errors.Is(err, ErrUntouched) {
+		t.Errorf("refused by the file system: %v", err)
+	}
+}
+
+// Whatever shows in the place of the share when it is opened, the next operation
+// mounts anew.
+func TestAShareThatCannotBeOpenedIsMountedAnew(t *testing.T) {
+	f := newFixture(t)
+	f.mounter.OpenErr = unix.ESTALE
+	if err := f.Create(ctx, nfs, "pvc-1", 0o777); !errors.Is(err, unix.ESTALE) || !errors.Is(err, ErrUntouched) {
+		t.Errorf("got %v", err)
+	}
+	f.mounter.OpenErr = nil
+	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	if calls := f.mounter.Calls(); len(calls) != 2 {
+		t.Errorf("mounted %d times", len(calls))
+	}
+}
+
+// An operation that was on its way when the manager closed mounts nothing.
+func TestNothingIsMountedAfterClose(t *testing.T) {
+	f := newFixture(t)
+	s, err := f.share(nfs, "pvc-x")
+	must(t, err)
+	must(t, f.Close(ctx))
+	if err := s.do(ctx, s.creations, nil); !errors.Is(err, ErrUntouched) {
+		t.Errorf("got %v", err)
+	}
+	if calls := f.mounter.Calls(); len(calls) > 0 {
+		t.Errorf("mounted %v", calls)
+	}
+}
+
 // An operation that the kernel does not let go: the caller returns, the share is
 // set aside, and it comes back when the operation ends.
 func TestAStalledShareIsSetAsideUntilItAnswers(t *testing.T) {
 	f := newFixture(t)
 	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
-	s, err := f.share(nfs)
+	s, err := f.share(nfs, "pvc-x")
 	must(t, err)
 	release := make(chan struct{})
-	err = s.do(ctx, func(context.Context, int, func()) error { <-release; return nil })
+	err = s.do(ctx, s.creations, func(context.Context, int, func()) error { <-release; return nil })
 	if !errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrUntouched) {
 		t.Fatalf("stalled: %v", err)
 	}
@@ -254,9 +375,9 @@ func TestAStalledShareIsSetAsideUntilItAnswers(t *testing.T) {
 // A long work that progresses has no deadline as a whole.
 func TestProgressKeepsAnOperationAlive(t *testing.T) {
 	f := newFixture(t)
-	s, err := f.share(nfs)
+	s, err := f.share(nfs, "pvc-x")
 	must(t, err)
-	must(t, s.do(ctx, func(_ context.Context, _ int, progress func()) error {
+	must(t, s.do(ctx, s.creations, func(_ context.Context, _ int, progress func()) error {
 		for range 15 {
 			time.Sleep(s.options.Timeout / 10)
 			progress()
@@ -265,16 +386,16 @@ func TestProgressKeepsAnOperationAlive(t *testing.T) {
 	}))
 }
 
-// nfs-subdir-external-provisioner #214: a stale handle is replaced by a new mount.
-func TestStaleShareIsMountedAnew(t *testing.T) {
+// ESTALE of something inside the share says nothing about its root.
+func TestAStaleEntryKeepsTheMount(t *testing.T) {
 	f := newFixture(t)
-	s, err := f.share(nfs)
+	s, err := f.share(nfs, "pvc-x")
 	must(t, err)
-	if err := s.do(ctx, func(context.Context, int, func()) error { return unix.ESTALE }); !errors.Is(err, unix.ESTALE) {
+	if err := s.do(ctx, s.creations, func(context.Context, int, func()) error { return unix.ESTALE }); !errors.Is(err, unix.ESTALE) {
 		t.Fatalf("got %v", err)
 	}
 	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
-	if calls := f.mounter.Calls(); len(calls) != 2 {
+	if calls := f.mounter.Calls(); len(calls) != 1 {
 		t.Errorf("mounted %d times", len(calls))
 	}
 }

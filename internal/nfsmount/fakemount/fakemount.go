@@ -1,5 +1,5 @@
 // Package fakemount is the fake of nfsmount.Mounter for tests of logic: it keeps
-// its mounts in memory and shows an export as a link to a local directory.
+// its mounts in memory and opens local directories as exports.
 package fakemount
 
 import (
@@ -20,8 +20,8 @@ type Mounter struct {
 	Exports map[string]string
 	// Block, when not nil, makes every Mount wait until it is closed or ctx ends.
 	Block chan struct{}
-	// CheckErr is what Check returns.
-	CheckErr error
+	// CheckErr is what Check returns, OpenErr what Open does.
+	CheckErr, OpenErr error
 
 	mu     sync.Mutex
 	layers map[string][]nfsmount.Layer
@@ -51,11 +51,11 @@ func (m *Mounter) Put(target string, layer nfsmount.Layer) {
 	m.layers[target] = append(m.layers[target], layer)
 }
 
-// Mount puts a link to the export's directory in the place of target.
+// Mount shows source as mounted on target.
 func (m *Mounter) Mount(ctx context.Context, source, target string, options []string) error {
 	m.mu.Lock()
 	m.calls = append(m.calls, Call{Source: source, Target: target, Options: options})
-	dir, exists := m.Exports[source]
+	_, exists := m.Exports[source]
 	mounted := len(m.layers[target]) > 0
 	m.mu.Unlock()
 	if m.Block != nil {
@@ -71,31 +71,30 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 	case !exists:
 		return fmt.Errorf("mount %s: %w", source, fs.ErrNotExist)
 	}
-	if err := os.Remove(target); err != nil {
-		return err
-	}
-	if err := os.Symlink(dir, target); err != nil {
-		return err
-	}
 	m.Put(target, nfsmount.Layer{Source: source, FSType: "nfs4"})
 	return nil
 }
 
-// Unmount puts an empty directory back in the place of target.
+// Unmount takes all that is mounted on target away.
 func (m *Mounter) Unmount(_ context.Context, target string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.layers[target]) == 0 {
-		return nil
-	}
 	delete(m.layers, target)
-	if info, err := os.Lstat(target); err == nil && info.Mode().Type() == fs.ModeSymlink {
-		if err := os.Remove(target); err != nil {
-			return err
-		}
-		return os.Mkdir(target, 0o750)
-	}
 	return nil
+}
+
+// Open opens the directory of the export that is mounted on target.
+func (m *Mounter) Open(target string) (*os.File, error) {
+	layers, err := m.Layers(target)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.OpenErr != nil:
+		return nil, m.OpenErr
+	case len(layers) == 0:
+		return nil, fmt.Errorf("nothing is mounted on %s", target)
+	}
+	return os.Open(m.Exports[layers[len(layers)-1].Source])
 }
 
 // Layers returns what is mounted on target.

@@ -4,6 +4,7 @@ package fakeshare
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -16,7 +17,8 @@ import (
 // Shares is a stateful fake. The zero value is an empty set of shares that work;
 // set its fields before the first call.
 type Shares struct {
-	// Err is what every call returns, after it did its work.
+	// Err is what every call returns. With share.ErrUntouched it does nothing,
+	// with another error its work all the same.
 	Err error
 	// Block, when not nil, makes every call wait until it is closed.
 	Block chan struct{}
@@ -49,6 +51,9 @@ func (s *Shares) Create(_ context.Context, ref share.Ref, dir volume.SubDir, _ u
 	s.wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if errors.Is(s.Err, share.ErrUntouched) {
+		return s.Err
+	}
 	if s.dirs == nil {
 		s.dirs = map[string]share.Ref{}
 	}
@@ -61,6 +66,9 @@ func (s *Shares) Remove(_ context.Context, ref share.Ref, dir volume.SubDir) err
 	s.wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if errors.Is(s.Err, share.ErrUntouched) {
+		return s.Err
+	}
 	delete(s.dirs, ref.Share.Source(dir))
 	return s.Err
 }
