@@ -19,7 +19,6 @@ type Config struct {
 	Endpoint    string
 	NodeID      string
 	HTTPAddress string
-	Version     bool
 }
 
 // AddFlags adds the program's flags with their defaults.
@@ -28,8 +27,6 @@ func (c *Config) AddFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.Endpoint, "endpoint", "unix:///csi/csi.sock", "unix `socket` that serves CSI")
 	flags.StringVar(&c.NodeID, "node-id", "", "`name` of this node (required)")
 	flags.StringVar(&c.HTTPAddress, "http-address", "127.0.0.1:29802", "`address` that serves /healthz and /readyz")
-	flags.BoolVar(&c.Version, "version", false, "print the version and exit")
-	cli.Verbosity(flags)
 }
 
 // Validate names every fault that no single flag shows.

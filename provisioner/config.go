@@ -18,7 +18,6 @@ type Config struct {
 	KubeAPIBurst  int
 	WorkerThreads int
 	HTTPAddress   string
-	Version       bool
 }
 
 // AddFlags adds the program's flags with their defaults.
@@ -30,8 +29,6 @@ func (c *Config) AddFlags(flags *flag.FlagSet) {
 	cli.Int(flags, &c.KubeAPIBurst, "kube-api-burst", 1, 100000, "`requests` at once to the API server, at least kube-api-qps")
 	cli.Int(flags, &c.WorkerThreads, "worker-threads", 1, 1000, "`number` of claims, and of deletions, worked on at a time")
 	flags.StringVar(&c.HTTPAddress, "http-address", "127.0.0.1:29801", "`address` that serves /healthz, /readyz and /metrics")
-	flags.BoolVar(&c.Version, "version", false, "print the version and exit")
-	cli.Verbosity(flags)
 }
 
 // Validate names every fault that no single flag shows.

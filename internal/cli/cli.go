@@ -14,9 +14,49 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Parse reads args into flags. Its error names every fault, except that it is
+// Program says what a program is, for --help and --version.
+type Program struct {
+	Name    string
+	Purpose string // one sentence
+	Version string
+}
+
+// Config is what a program's command line sets.
+type Config interface {
+	// AddFlags adds the program's own flags, with their defaults.
+	AddFlags(*flag.FlagSet)
+	// Validate names every fault that no single flag shows.
+	Validate() error
+}
+
+// Read reads a command line into config, with --help, --version and klog's -v. Its
+// error names every fault. It returns false where the program has nothing more to
+// do, because it was asked only for its help or version, which are on stdout then.
+func Read(program Program, config Config, args []string, stdout io.Writer) (proceed bool, err error) {
+	flags := flag.NewFlagSet(program.Name, flag.ContinueOnError)
+	config.AddFlags(flags)
+	version := flags.Bool("version", false, "print the version and exit")
+	verbosity(flags)
+	err = parse(flags, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(stdout, "%s\n\nUsage: %s [flags]\n\nFlags:\n", program.Purpose, program.Name)
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+		return false, nil
+	case *version && err == nil:
+		_, err := fmt.Fprintln(stdout, program.Name, program.Version)
+		return false, err
+	}
+	if err := errors.Join(err, config.Validate()); err != nil {
+		return false, fmt.Errorf("bad command line:\n%w\n--help lists the flags", err)
+	}
+	return true, nil
+}
+
+// parse reads args into flags. Its error names every fault, except that it is
 // flag.ErrHelp alone where help was asked for.
-func Parse(flags *flag.FlagSet, args []string) error {
+func parse(flags *flag.FlagSet, args []string) error {
 	// What Parse of the standard library prints would come before our own words.
 	flags.SetOutput(io.Discard)
 	var faults []error
@@ -41,15 +81,8 @@ func Parse(flags *flag.FlagSet, args []string) error {
 	}
 }
 
-// PrintUsage writes what a program is for and its flags.
-func PrintUsage(w io.Writer, flags *flag.FlagSet, purpose string) {
-	fmt.Fprintf(w, "%s\n\nUsage: %s [flags]\n\nFlags:\n", purpose, flags.Name())
-	flags.SetOutput(w)
-	flags.PrintDefaults()
-}
-
-// Verbosity adds klog's -v, and none of its other flags: logs go to standard error.
-func Verbosity(flags *flag.FlagSet) {
+// verbosity adds klog's -v, and none of its other flags: logs go to standard error.
+func verbosity(flags *flag.FlagSet) {
 	all := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(all)
 	v := all.Lookup("v")

@@ -8,45 +8,61 @@ import (
 	"testing"
 )
 
-func newFlags() (*flag.FlagSet, *int) {
-	flags := flag.NewFlagSet("program", flag.ContinueOnError)
-	n := 5
-	Int(flags, &n, "number", 1, 10, "a `number`")
-	flags.Bool("yes", false, "a switch")
-	Verbosity(flags)
-	return flags, &n
+type config struct {
+	number int
+	yes    bool
 }
 
-func TestParse(t *testing.T) {
-	flags, n := newFlags()
-	if err := Parse(flags, []string{"--number=7", "-yes", "-v", "3"}); err != nil || *n != 7 {
-		t.Errorf("%v, number %d", err, *n)
+func (c *config) AddFlags(flags *flag.FlagSet) {
+	c.number = 5
+	Int(flags, &c.number, "number", 1, 10, "a `number`")
+	flags.BoolVar(&c.yes, "yes", false, "a switch")
+}
+
+func (c *config) Validate() error {
+	if !c.yes {
+		return errors.New("--yes: must be given")
+	}
+	return nil
+}
+
+func read(args ...string) (c config, stdout string, proceed bool, err error) {
+	var out bytes.Buffer
+	proceed, err = Read(Program{Name: "program", Purpose: "It does things.", Version: "v1"}, &c, args, &out)
+	return c, out.String(), proceed, err
+}
+
+func TestRead(t *testing.T) {
+	if c, _, proceed, err := read("--number=7", "-yes", "-v", "3"); err != nil || !proceed || c.number != 7 {
+		t.Errorf("%v, %v, %+v", proceed, err, c)
 	}
 }
 
-func TestParseNamesEveryFault(t *testing.T) {
-	flags, n := newFlags()
-	err := Parse(flags, []string{"--unknown=1", "--number=11", "word", "--number", "x", "-v=loud", "--yes=perhaps", "---three", "-=x", "--", "more"})
-	if err == nil || *n != 5 {
-		t.Fatalf("%v, number %d", err, *n)
+func TestReadNamesEveryFault(t *testing.T) {
+	c, _, proceed, err := read("--unknown=1", "--number=11", "word", "--number", "x", "-v=loud", "--version", "---three", "-=x", "--", "more")
+	if err == nil || proceed || c.number != 5 {
+		t.Fatalf("%v, %v, %+v", proceed, err, c)
 	}
-	for _, want := range []string{"-unknown", `"11"`, "whole number from 1 to 10", `"word"`, `"x"`, `"loud"`, `"perhaps"`, "---three", "-=x", `"more"`} {
+	for _, want := range []string{"-unknown", `"11"`, "whole number from 1 to 10", `"word"`, `"x"`, `"loud"`, "---three", "-=x", `"more"`, "--yes: must", "--help"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q lacks %q", err, want)
 		}
 	}
 }
 
-func TestHelp(t *testing.T) {
-	flags, _ := newFlags()
-	if err := Parse(flags, []string{"--help"}); !errors.Is(err, flag.ErrHelp) {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	PrintUsage(&out, flags, "It does things.")
-	for _, want := range []string{"It does things.", "program [flags]", "-number", "(default 5)", "-v level"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("help lacks %q:\n%s", want, &out)
+func TestHelpAndVersion(t *testing.T) {
+	for arg, wants := range map[string][]string{
+		"--help":    {"It does things.", "program [flags]", "-number", "(default 5)", "-v level", "-version"},
+		"--version": {"program v1"},
+	} {
+		_, stdout, proceed, err := read(arg)
+		if err != nil || proceed {
+			t.Errorf("%s: %v, %v", arg, proceed, err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(stdout, want) {
+				t.Errorf("%s lacks %q:\n%s", arg, want, stdout)
+			}
 		}
 	}
 }

@@ -63,9 +63,11 @@ func Listen(path string) (net.Listener, error) {
 }
 
 // Serve answers calls on listener until ctx ends, then lets the running ones end
-// within 5 s and removes the socket. It returns nil when ctx ended.
+// for 5 s, ends the contexts of those that have not, and removes the socket. It
+// returns nil when ctx ended.
 func Serve(ctx context.Context, listener net.Listener, identity csi.IdentityServer, node csi.NodeServer) error {
-	server := grpc.NewServer(grpc.ChainUnaryInterceptor(logCalls, recoverPanics))
+	// A call that is cut off still ends in order: what it runs is killed, what it half did undone.
+	server := grpc.NewServer(grpc.ChainUnaryInterceptor(logCalls, recoverPanics), grpc.WaitForHandlers(true))
 	csi.RegisterIdentityServer(server, identity)
 	csi.RegisterNodeServer(server, node)
 	stopped := make(chan struct{})
