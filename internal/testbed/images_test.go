@@ -47,14 +47,16 @@ func TestImages(t *testing.T) {
 func TestImageOtherArchitecture(t *testing.T) {
 	arch := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
 	h, ctx, version := newImageHost(t)
-	tar, err := h.image(ctx, "node", version, arch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	image := unpackImage(t, tar)
-	checkFiles(t, image.root, "node", arch)
-	if image.config.Architecture != arch {
-		t.Errorf("the image is for %q, want %q", image.config.Architecture, arch)
+	for _, program := range []string{"node", "provisioner"} {
+		tar, err := h.image(ctx, program, version, arch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image := unpackImage(t, tar)
+		checkFiles(t, image.root, program, arch)
+		if image.config.Architecture != arch {
+			t.Errorf("the image of %s is for %q, want %q", program, image.config.Architecture, arch)
+		}
 	}
 }
 

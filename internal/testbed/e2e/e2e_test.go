@@ -52,6 +52,7 @@ func TestEndToEnd(t *testing.T) {
 		{"OtherUsersFilesAreRemoved", w.testOtherUsersFilesAreRemoved},
 		{"WaitForFirstConsumer", w.testWaitForFirstConsumer},
 		{"NodeIsGone", w.testNodeIsGone},
+		{"Versions", w.testVersions},
 		{"TwoNamesOfOneServer", w.testTwoNamesOfOneServer},
 		{"LinkOnTheServer", w.testLinkOnTheServer},
 		{"BadInput", w.testBadInput},

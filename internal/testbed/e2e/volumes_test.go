@@ -185,6 +185,38 @@ func (w world) testNodeIsGone(t *testing.T) {
 	check(t, w.DeleteClaim(t.Context(), "moved"))
 }
 
+// The versions of NFS that README names. (4.2 is the other tests'.) The export takes
+// calls from reserved ports only, as exports do by default.
+func (w world) testVersions(t *testing.T) {
+	for _, v := range []struct{ name, share, options string }{
+		{"v40", scene.Share, "nfsvers=4.0"},
+		{"v41", scene.Share, "nfsvers=4.1"},
+		{"v3", w.NFS.Dir(scene.Share), "nfsvers=3,nolock"}, // a version without a root export: the server's own path
+	} {
+		w.class(t, v.name, func(class *storagev1.StorageClass) {
+			class.Parameters["share"], class.MountOptions = v.share, []string{v.options}
+		})
+		w.claim(t, v.name, v.name, nil)
+		pv := w.bound(t, v.name)
+		dir := w.NFS.Dir(filepath.Join(scene.Share, pv.Name))
+		w.pod(t, v.name, v.name, "echo "+v.name+" >/data/name", nil)
+		pod := w.running(t, v.name)
+		mounts, err := scene.Mounts(scene.Target(pod, pv))
+		version, _, _ := strings.Cut(strings.TrimPrefix(v.options, "nfs"), ",")
+		if err != nil || len(mounts) != 1 || !strings.Contains(mounts[0], ","+version+",") {
+			t.Errorf("%s: mounts %q, %v", v.name, mounts, err)
+		}
+		if got := read(t, filepath.Join(dir, "name")); got != v.name+"\n" {
+			t.Errorf("the server sees %q", got)
+		}
+		check(t, w.DeletePod(t.Context(), v.name))
+		w.remove(t, v.name, pv)
+		if exists(t, dir) {
+			t.Errorf("%s: the directory is still there", v.name)
+		}
+	}
+}
+
 // The kernel shows the mounts of one server under the name that came first.
 func (w world) testTwoNamesOfOneServer(t *testing.T) {
 	w.class(t, "other-name", func(class *storagev1.StorageClass) { class.Parameters["server"] = scene.OtherName })

@@ -51,7 +51,7 @@ func StartNFS(ctx context.Context) (*NFS, error) {
 	}
 	for _, args := range [][]string{
 		{"rpcbind", "-w"},
-		{"exportfs", "-o", "rw,fsid=0,no_root_squash,insecure,no_subtree_check", "*:" + exportRoot},
+		{"exportfs", "-o", "rw,fsid=0,no_root_squash,no_subtree_check", "*:" + exportRoot},
 		{"rpc.nfsd", "8"},
 		{"rpc.mountd"},
 	} {

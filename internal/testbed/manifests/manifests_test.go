@@ -137,7 +137,7 @@ func checkPod(t *testing.T, pod corev1.PodSpec, containers ...string) {
 		must(t, c.LivenessProbe != nil, c.Name+": liveness probe")
 		must(t, *c.SecurityContext.ReadOnlyRootFilesystem, c.Name+": read-only root file system")
 		if probe := c.LivenessProbe.HTTPGet; probe != nil {
-			address := argument(c, "--http-address")
+			address := argument(c, "--http-address") + argument(c, "--http-endpoint") // the registrar's
 			must(t, address == "127.0.0.1:"+probe.Port.String() && probe.Host == "127.0.0.1", c.Name+": probes what it serves, on the loopback only")
 		}
 	}

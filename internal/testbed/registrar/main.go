@@ -1,5 +1,5 @@
-// Command registrar stands in for node-driver-registrar in the tests: it takes the same flags and speaks
-// the same protocol, so that the manifests name the real image and work unchanged. It asks a CSI driver
+// Command registrar stands in for node-driver-registrar in the tests: it takes the flags that the
+// manifests give and speaks the same protocol, so that the manifests name the real image and work unchanged. It asks a CSI driver
 // for its name and tells kubelet about it, over a socket that kubelet finds in its plugin folder.
 package main
 
@@ -18,16 +18,10 @@ type config struct {
 	csiAddress         string        // the driver's socket, as this process sees it
 	registrationPath   string        // the driver's socket, as kubelet sees it
 	pluginRegistration string        // the folder that kubelet watches, as this process sees it
-	mode               string        // registration, or kubelet-registration-probe for a liveness probe
 	httpEndpoint       string        // where /healthz is; nowhere when empty
 	timeout            time.Duration // of one call to the driver
 	verbosity          int
 }
-
-const (
-	modeRegistration = "registration"
-	modeProbe        = "kubelet-registration-probe"
-)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -44,7 +38,6 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&c.csiAddress, "csi-address", "/run/csi/socket", "the driver's socket")
 	flags.StringVar(&c.registrationPath, "kubelet-registration-path", "", "the driver's socket on the node")
 	flags.StringVar(&c.pluginRegistration, "plugin-registration-path", "/registration", "kubelet's registration folder")
-	flags.StringVar(&c.mode, "mode", modeRegistration, "registration or kubelet-registration-probe")
 	flags.StringVar(&c.httpEndpoint, "http-endpoint", "", "address for /healthz")
 	flags.DurationVar(&c.timeout, "timeout", time.Second, "deadline of a call to the driver")
 	flags.IntVar(&c.verbosity, "v", 0, "verbosity")
@@ -54,12 +47,5 @@ func run(ctx context.Context, args []string) error {
 	if c.registrationPath == "" {
 		return fmt.Errorf("--kubelet-registration-path is required")
 	}
-	switch c.mode {
-	case modeRegistration:
-		return register(ctx, c)
-	case modeProbe:
-		return probe(c)
-	default:
-		return fmt.Errorf("--mode=%q: must be %s or %s", c.mode, modeRegistration, modeProbe)
-	}
+	return register(ctx, c)
 }

@@ -20,6 +20,9 @@ import (
 // connectFor is how long the driver may take to come up, as in the original.
 const connectFor = 30 * time.Second
 
+// healthWithin bounds one health check.
+const healthWithin = 5 * time.Second
+
 // register serves the driver's registration until ctx ends, or until kubelet refuses the driver: then
 // the process ends and counts on being started again.
 func register(ctx context.Context, c config) error {
@@ -36,7 +39,7 @@ func register(ctx context.Context, c config) error {
 		return fmt.Errorf("listen for kubelet: %w", err)
 	}
 	if c.httpEndpoint != "" {
-		stop, err := serveHealth(c.httpEndpoint)
+		stop, err := serveHealth(c.httpEndpoint, socket)
 		if err != nil {
 			return err
 		}
@@ -55,7 +58,7 @@ func register(ctx context.Context, c config) error {
 	case err = <-served:
 	}
 	server.Stop()
-	return errors.Join(err, removeIfThere(socket), removeIfThere(proofFile(c)))
+	return errors.Join(err, removeIfThere(socket))
 }
 
 func driverName(ctx context.Context, c config) (string, error) {
@@ -101,10 +104,6 @@ func (s *registrationServer) GetInfo(context.Context, *registration.InfoRequest)
 func (s *registrationServer) NotifyRegistrationStatus(_ context.Context, status *registration.RegistrationStatus) (*registration.RegistrationStatusResponse, error) {
 	log.Printf("kubelet says: registered=%t %s", status.GetPluginRegistered(), status.GetError())
 	if status.GetPluginRegistered() {
-		// what the probe mode looks for
-		if err := os.WriteFile(proofFile(s.config), nil, 0o644); err != nil {
-			return nil, fmt.Errorf("leave the proof of registration: %w", err)
-		}
 		return &registration.RegistrationStatusResponse{}, nil
 	}
 	select {
@@ -114,31 +113,33 @@ func (s *registrationServer) NotifyRegistrationStatus(_ context.Context, status 
 	return &registration.RegistrationStatusResponse{}, nil
 }
 
-// proofFile stands beside the driver's socket while the driver is registered.
-func proofFile(c config) string { return filepath.Join(filepath.Dir(c.csiAddress), "registration") }
-
-// probe fails when kubelet has not registered the driver.
-func probe(c config) error {
-	if _, err := os.Stat(proofFile(c)); err != nil {
-		return fmt.Errorf("kubelet has not registered the driver: %w", err)
+// serveHealth answers /healthz by what the registration's own socket answers, as the original does.
+func serveHealth(address, socket string) (stop func(), err error) {
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the own socket: %w", err)
 	}
-	return nil
-}
-
-func serveHealth(address string) (stop func(), err error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on --http-endpoint: %w", err)
+		return nil, errors.Join(fmt.Errorf("listen on --http-endpoint: %w", err), conn.Close())
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), healthWithin)
+		defer cancel()
+		if _, err := registration.NewRegistrationClient(conn).GetInfo(ctx, &registration.InfoRequest{}); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: healthWithin}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Printf("health endpoint: %v", err)
 		}
 	}()
-	return func() { _ = server.Close() }, nil
+	return func() { _ = errors.Join(server.Close(), conn.Close()) }, nil
 }
 
 func removeIfThere(path string) error {
