@@ -18,8 +18,8 @@ help: ## this list
 .PHONY: demo
 demo: ## the main job on a real cluster, booted here: the first time some 10 minutes, then 2
 	@echo "building the demo itself (the first time a minute or two)"
-	@CGO_ENABLED=0 $(GO) build -C $(TESTBED) -trimpath -o ../../bin/demo ./demo
-	@bin/demo
+	@mkdir -p .testbed && CGO_ENABLED=0 $(GO) build -C $(TESTBED) -trimpath -o ../../.testbed/demo ./demo
+	@.testbed/demo
 
 .PHONY: test
 test: lint unit e2e ## everything below: lint, unit and e2e

@@ -28,7 +28,7 @@ func parsePublish(request *csi.NodePublishVolumeRequest) (publish, error) {
 	if err := checkTarget(request.GetTargetPath()); err != nil {
 		faults = append(faults, err)
 	}
-	vol, errs := volume.FromAttributes(request.GetVolumeContext(), field.NewPath("volume_context"))
+	dir, errs := volume.DirectoryFromAttributes(request.GetVolumeContext(), field.NewPath("volume_context"))
 	for _, err := range errs {
 		faults = append(faults, err)
 	}
@@ -39,7 +39,7 @@ func parsePublish(request *csi.NodePublishVolumeRequest) (publish, error) {
 	if len(faults) > 0 {
 		return publish{}, errors.New(joinFaults(faults))
 	}
-	return publish{source: vol.Source(), target: request.GetTargetPath(), options: options}, nil
+	return publish{source: dir.Source(), target: request.GetTargetPath(), options: options}, nil
 }
 
 // mountOptions returns the capability's mount flags, with ro where the request

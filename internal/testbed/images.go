@@ -29,7 +29,7 @@ const imageTimeout = 20 * time.Minute
 // golangFrom makes of Debian's image what the Dockerfiles expect of Go's. Go itself and its caches are
 // mounted from the host while an image is built, because copying them takes longer than the build.
 const golangFrom = "FROM " + debianImage + `
-ENV PATH=/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin GOPATH=/go GOTOOLCHAIN=local
+ENV PATH=/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin GOPATH=/go GOCACHE=/gocache GOTOOLCHAIN=local
 `
 
 // ImageName returns the name under which a cluster knows the image of a program, "provisioner" or "node".
@@ -107,7 +107,7 @@ func (h *Host) buildImage(ctx context.Context, host goEnv, bases, dir string, im
 		"--build-arg", "GOPROXY=off",
 		"--volume", host.Root+":/usr/local/go:ro",
 		"--volume", host.ModCache+":/go/pkg/mod:ro",
-		"--volume", host.Cache+":/root/.cache/go-build")
+		"--volume", host.Cache+":/gocache")
 	if err != nil {
 		return err
 	}

@@ -27,18 +27,27 @@ func (v Volume) Attributes() map[string]string {
 	}
 }
 
-// FromAttributes reads the volumeAttributes of a PersistentVolume, ours or a
-// hand-made one: server and share are needed; a missing subDir is the share
-// root, a missing onDelete is retain, because what nobody asked for is never
-// deleted; unknown attributes are ignored. Every fault is in the list, under path.
-func FromAttributes(attributes map[string]string, path *field.Path) (Volume, field.ErrorList) {
-	v := Volume{OnDelete: Retain}
+// DirectoryFromAttributes reads from the volumeAttributes of a PersistentVolume,
+// ours or a hand-made one, where its data is: server and share are needed; a missing
+// subDir is the share root; other attributes are ignored. Every fault is in the
+// list, under path.
+func DirectoryFromAttributes(attributes map[string]string, path *field.Path) (Directory, field.ErrorList) {
+	var d Directory
 	values, errs := lowerKeys(attributes, path)
-	v.Share = parseShare(values, path, &errs)
-	if value, given := values[strings.ToLower(attrSubDir)]; given && value != "" {
-		v.SubDir = parse(ParseSubDir, value, path.Key(attrSubDir), &errs)
+	d.Share = parseShare(values, path, &errs)
+	if value := values[strings.ToLower(attrSubDir)]; value != "" {
+		d.SubDir = parse(ParseSubDir, value, path.Key(attrSubDir), &errs)
 	}
-	if value, given := values[strings.ToLower(attrOnDelete)]; given && value != "" {
+	return d, errs
+}
+
+// FromAttributes reads all that the volumeAttributes of a PersistentVolume record.
+// A missing onDelete is retain: what nobody asked for is never deleted.
+func FromAttributes(attributes map[string]string, path *field.Path) (Volume, field.ErrorList) {
+	directory, errs := DirectoryFromAttributes(attributes, path)
+	v := Volume{Directory: directory, OnDelete: Retain}
+	values, _ := lowerKeys(attributes, path) // whose faults are in errs already
+	if value := values[strings.ToLower(attrOnDelete)]; value != "" {
 		v.OnDelete = parse(ParseOnDelete, value, path.Key(attrOnDelete), &errs)
 	}
 	return v, errs

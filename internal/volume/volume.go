@@ -66,15 +66,20 @@ func ParseOnDelete(value string) (OnDelete, error) {
 	return "", fmt.Errorf("must be one of %s", strings.Join(onDeletePolicies, ", "))
 }
 
-// Volume is what a PersistentVolume records about its directory.
-type Volume struct {
-	Share    Share
-	SubDir   SubDir
-	OnDelete OnDelete
+// Directory is where a volume's data is.
+type Directory struct {
+	Share  Share
+	SubDir SubDir
 }
 
-// Source returns what mount(8) mounts for v.
-func (v Volume) Source() string { return v.Share.Source(v.SubDir) }
+// Source returns what mount(8) mounts for d.
+func (d Directory) Source() string { return d.Share.Source(d.SubDir) }
+
+// Volume is what a PersistentVolume records.
+type Volume struct {
+	Directory
+	OnDelete OnDelete
+}
 
 // Handle returns the volume handle of v for the PersistentVolume pvName, in
 // csi-driver-nfs's form server#share#subDir#pvName#onDelete: slashes trimmed at

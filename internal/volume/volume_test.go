@@ -96,7 +96,7 @@ func TestSource(t *testing.T) {
 }
 
 func TestHandle(t *testing.T) {
-	v := Volume{Share: Share{"nfs", "/srv/x"}, SubDir: "pvc-1", OnDelete: Delete}
+	v := Volume{Directory{Share{"nfs", "/srv/x"}, "pvc-1"}, Delete}
 	if got, want := v.Handle("pvc-1"), "nfs#srv/x#pvc-1#pvc-1#"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -108,7 +108,7 @@ func TestHandle(t *testing.T) {
 
 func TestParseClass(t *testing.T) {
 	v, errs := ParseClass(map[string]string{"SERVER": "nfs", "Share": "/srv/", "ondelete": "Retain"}, []string{"nfsvers=4.1,hard", "ro"})
-	want := Volume{Share: Share{"nfs", "/srv"}, OnDelete: Retain}
+	want := Volume{Directory{Share: Share{"nfs", "/srv"}}, Retain}
 	if len(errs) > 0 || v != want {
 		t.Errorf("got %+v, %v; want %+v", v, errs, want)
 	}
@@ -155,7 +155,7 @@ func TestCheckMountOption(t *testing.T) {
 }
 
 func TestAttributesRoundTrip(t *testing.T) {
-	want := Volume{Share: Share{"2001:db8::7", "/srv"}, SubDir: "a/b", OnDelete: Delete}
+	want := Volume{Directory{Share{"2001:db8::7", "/srv"}, "a/b"}, Delete}
 	got, errs := FromAttributes(want.Attributes(), field.NewPath("x"))
 	if len(errs) > 0 || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, errs, want)
@@ -165,7 +165,8 @@ func TestAttributesRoundTrip(t *testing.T) {
 func TestFromAttributesOfStaticVolume(t *testing.T) {
 	attributes := map[string]string{"Server": "[2001:db8::7]", "SHARE": "/srv", "storage.kubernetes.io/csiProvisionerIdentity": "x"}
 	got, errs := FromAttributes(attributes, field.NewPath("x"))
-	if want := (Volume{Share: Share{"2001:db8::7", "/srv"}, OnDelete: Retain}); len(errs) > 0 || got != want {
+	want := Volume{Directory{Share: Share{"2001:db8::7", "/srv"}}, Retain}
+	if len(errs) > 0 || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, errs, want)
 	}
 	bad := maps.Clone(attributes)
@@ -173,5 +174,10 @@ func TestFromAttributesOfStaticVolume(t *testing.T) {
 	_, errs = FromAttributes(bad, field.NewPath("x"))
 	if len(errs) != 3 {
 		t.Errorf("want 3 faults, got %v", errs)
+	}
+	// A node plugin older than the provisioner does not know its policies, nor care.
+	attributes["onDelete"] = "a later one"
+	if got, errs := DirectoryFromAttributes(attributes, field.NewPath("x")); len(errs) > 0 || got != want.Directory {
+		t.Errorf("got %+v, %v", got, errs)
 	}
 }
