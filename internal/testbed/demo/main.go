@@ -30,7 +30,7 @@ func main() {
 }
 
 const intro = `sharevol demo: a whole Kubernetes node and an NFS server, in a user-mode kernel on this machine.
-Nothing of this machine is touched: all is kept in the folder .testbed, which may be deleted.
+What it makes is kept in the folder .testbed, which may be deleted, and in Go's caches.
 The first run builds Kubernetes, etcd, a root file system and sharevol's images: some 10 minutes
 on 2 cores. Later runs take about 2.
 
