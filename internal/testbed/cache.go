@@ -18,6 +18,11 @@ import (
 // cacheFolder is where everything that the testbed makes is kept, in the repository's root.
 const cacheFolder = ".testbed"
 
+const (
+	buildTimeout  = time.Hour // Kubernetes, on a slow machine
+	removeTimeout = 5 * time.Minute
+)
+
 // modulePath is the module that a repository root declares.
 const modulePath = "sharevol.dev/sharevol"
 
@@ -51,8 +56,10 @@ func (c *Cache) Entry(ctx context.Context, name, key string, build func(ctx cont
 	if err := os.MkdirAll(temp, 0o755); err != nil {
 		return "", fmt.Errorf("make a build folder: %w", err)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, buildTimeout, fmt.Errorf("not built after %s", buildTimeout))
+	defer cancel()
 	if err := build(ctx, temp); err != nil {
-		return "", errors.Join(fmt.Errorf("build %s: %w", name, err), os.RemoveAll(temp))
+		return "", errors.Join(fmt.Errorf("build %s: %w", name, err), removeTree(temp))
 	}
 	if err := os.Rename(temp, final); err != nil {
 		return "", fmt.Errorf("publish %s: %w", name, err)
@@ -101,7 +108,7 @@ func tryLock(path string) (unlock func(), err error) {
 
 // removeStale clears what a build of name that was killed left behind. The caller holds the lock.
 func (c *Cache) removeStale(name string) error {
-	if err := os.RemoveAll(filepath.Join(c.dir, name+".tmp")); err != nil {
+	if err := removeTree(filepath.Join(c.dir, name+".tmp")); err != nil {
 		return fmt.Errorf("remove an unfinished %s: %w", name, err)
 	}
 	return nil
@@ -120,11 +127,24 @@ func (c *Cache) removeOthers(name, keep string) error {
 		if !found || owner != name || key == "" || path == keep {
 			continue
 		}
-		if err := os.RemoveAll(path); err != nil {
+		if err := removeTree(path); err != nil {
 			return fmt.Errorf("remove an outdated %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// removeTree removes a folder. What a user other than root had made in a user namespace belongs to the
+// namespace's users, for whom only such a namespace can act.
+func removeTree(path string) error {
+	err := os.RemoveAll(path)
+	if !errors.Is(err, fs.ErrPermission) || os.Geteuid() == 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
+	defer cancel()
+	_, err = run(ctx, command(ctx, "unshare", "--map-root-user", "--map-auto", "rm", "-rf", path))
+	return err
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {

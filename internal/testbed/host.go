@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Host makes what the testbed needs on this machine. Its methods may be called at the same time.
@@ -19,6 +20,9 @@ func NewHost(progress *Progress) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	if strings.ContainsAny(root, " \t,:'\"") {
+		return nil, fmt.Errorf("the repository's path %q has a space, comma, colon or quote, which the user-mode kernel's command line can't hold: move it", root)
+	}
 	dir := filepath.Join(root, cacheFolder)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the cache folder: %w", err)
@@ -32,9 +36,6 @@ func NewHost(progress *Progress) (*Host, error) {
 
 // Root is the repository's root folder.
 func (h *Host) Root() string { return h.root }
-
-// Cache is where the Host keeps what it makes.
-func (h *Host) Cache() *Cache { return h.cache }
 
 // source returns a path inside the testbed's own source folder.
 func (h *Host) source(elem ...string) string {

@@ -97,7 +97,7 @@ func (h *Host) buildImage(ctx context.Context, host goEnv, bases, dir string, im
 	if err := store.create(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.remove(ctx)) }()
+	defer func() { err = errors.Join(err, store.remove()) }()
 	name := ImageName(image.program, image.version)
 	err = store.build(ctx, h.root, "Dockerfile."+image.program, name,
 		"--platform", "linux/"+image.arch,

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"time"
 )
 
 // imageStore is a folder in which buildah builds images, without a daemon and without the kernel's
@@ -25,16 +24,9 @@ func (s imageStore) create() error {
 	return nil
 }
 
-// remove removes the store, even if ctx has ended. A store of a user other than root has folders in it
-// that belong to the users of a container, for whom only a user namespace can act.
-func (s imageStore) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	cmd := command(ctx, "rm", "-rf", s.dir)
-	if os.Geteuid() != 0 {
-		cmd = command(ctx, "unshare", "--map-root-user", "--map-auto", "rm", "-rf", s.dir)
-	}
-	if _, err := run(ctx, cmd); err != nil {
+// remove removes the store.
+func (s imageStore) remove() error {
+	if err := removeTree(s.dir); err != nil {
 		return fmt.Errorf("remove the storage of an image: %w", err)
 	}
 	return nil
@@ -53,7 +45,7 @@ func (s imageStore) buildah(ctx context.Context, args ...string) *exec.Cmd {
 	tmp := filepath.Join(s.dir, "tmp")
 	cmd.Env = append(os.Environ(), "BUILDAH_ISOLATION=chroot", "TMPDIR="+tmp,
 		// else a user finds buildah's small caches in the home folder afterwards
-		"HOME="+tmp, "XDG_CONFIG_HOME="+tmp, "XDG_DATA_HOME="+tmp)
+		"HOME="+tmp, "XDG_CONFIG_HOME="+tmp, "XDG_DATA_HOME="+tmp, "XDG_RUNTIME_DIR="+tmp)
 	return cmd
 }
 
@@ -83,7 +75,7 @@ func makeBaseImages(ctx context.Context, dir string) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, store.remove(ctx))
+			err = errors.Join(err, store.remove())
 		}
 	}()
 	scratch := filepath.Join(dir, "scratch")
@@ -117,10 +109,7 @@ func makeDebianTar(ctx context.Context, scratch, name string) error {
 	for _, unneeded := range []string{"doc", "info", "locale", "man"} {
 		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+unneeded+"/*")
 	}
-	cmd := command(ctx, "mmdebstrap", append(args, debianSuite, filepath.Join(scratch, name))...)
-	cmd.Env = append(os.Environ(), "TMPDIR="+scratch) // else it unpacks into the host's /tmp
-	_, err := run(ctx, cmd)
-	return err
+	return mmdebstrap(ctx, scratch, append(args, debianSuite, filepath.Join(scratch, name))...)
 }
 
 // makeRemovable lets a user other than root remove the store's layers by ordinary means, as a whole

@@ -59,7 +59,7 @@ func newTestStore(t *testing.T) (imageStore, context.Context) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := store.remove(ctx); err != nil {
+		if err := store.remove(); err != nil {
 			t.Error(err)
 		}
 	})

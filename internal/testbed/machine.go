@@ -26,7 +26,7 @@ const GuestShare = "/testbed"
 
 // Options say what a machine is and runs.
 type Options struct {
-	MemoryMiB int       // 6144 when zero; the host gives only what the guest touches
+	MemoryMiB int       // 3584 when zero: fits into /dev/shm of a host with 8 GB, which gives only what is touched
 	Share     string    // a host folder, seen in the guest at GuestShare, read and write
 	Command   []string  // what runs in the guest, as root; paths are the guest's
 	Env       []string  // KEY=VALUE, added to a minimal environment
@@ -67,7 +67,7 @@ func (h *Host) Boot(ctx context.Context, opts Options) (exitCode int, err error)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(uml)) }()
 	if opts.MemoryMiB == 0 {
-		opts.MemoryMiB = 6144
+		opts.MemoryMiB = 3584
 	}
 	preload, err := h.xstateFix(ctx)
 	if err != nil {
@@ -88,15 +88,7 @@ func runKernel(ctx context.Context, image, uml, preload string, opts Options) er
 		cmd.Env = append(cmd.Env, "LD_PRELOAD="+preload)
 	}
 	cmd.Stdout = &console{out: opts.Output}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the user-mode kernel: %w", err)
-	}
-	dismiss, err := guard(cmd.Process.Pid)
-	if err != nil {
-		return errors.Join(err, cmd.Cancel(), cmd.Wait())
-	}
-	err = cmd.Wait()
-	dismiss()
+	err := runGuarded(cmd)
 	if ctx.Err() != nil {
 		return fmt.Errorf("the machine was ended: %w", context.Cause(ctx))
 	}
@@ -105,25 +97,6 @@ func runKernel(ctx context.Context, image, uml, preload string, opts Options) er
 		return fmt.Errorf("run the user-mode kernel: %w", err)
 	}
 	return nil
-}
-
-// guard starts a process that kills a process group as soon as this process has ended without having
-// dismissed it, in whatever way: a user-mode kernel's own processes outlive it, and burn time.
-func guard(group int) (dismiss func(), err error) {
-	cmd := exec.Command("sh", "-c", `read -r _; kill -s KILL -- "-$0"`, strconv.Itoa(group))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is not for it
-	held, err := cmd.StdinPipe()                          // which ends with this process
-	if err != nil {
-		return nil, fmt.Errorf("guard the machine: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("guard the machine: %w", err)
-	}
-	return func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // reports the kill
-		_ = held.Close()
-	}, nil
 }
 
 // memoryFolder returns where the machine's memory file goes, which it unlinks at once: a tmpfs that has

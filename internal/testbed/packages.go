@@ -8,12 +8,16 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"time"
 )
 
 // hostPackages are the Debian packages that the testbed needs on the host; all else comes from Go
 // modules or goes into the guest's root file system.
 // The last two are mmdebstrap's own, to check signatures and to work for a user who is not root.
 var hostPackages = []string{"user-mode-linux", "mmdebstrap", "genext2fs", "gpg", "uidmap"}
+
+// installTimeout bounds apt-get.
+const installTimeout = 15 * time.Minute
 
 // installing lets one goroutine install at a time, as apt-get refuses a second one.
 var installing sync.Mutex
@@ -33,6 +37,9 @@ func EnsurePackages(ctx context.Context, progress *Progress, names ...string) er
 		return fmt.Errorf("some Debian packages are missing and this user may not install them; run:\n"+
 			"  sudo apt-get update && sudo %s", strings.Join(install, " "))
 	}
+	// An apt-get that is killed leaves a package half installed: it has a deadline only of its own.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), installTimeout)
+	defer cancel()
 	progress.Note("installing the Debian packages %s", strings.Join(missing, " "))
 	done := progress.Step("apt-get install")
 	for _, args := range [][]string{{"apt-get", "update"}, install} {

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,8 +42,11 @@ func (h *Host) RootFS(ctx context.Context) (RootFS, error) {
 		return RootFS{}, fmt.Errorf("the user-mode kernel exists for amd64 only; this is %s", runtime.GOARCH)
 	}
 	versions, err := os.ReadDir(modulesFolder)
-	if err != nil || len(versions) == 0 {
-		return RootFS{}, fmt.Errorf("no kernel modules in %s; is user-mode-linux installed? (%w)", modulesFolder, err)
+	if err == nil && len(versions) == 0 {
+		err = errors.New("the folder is empty")
+	}
+	if err != nil {
+		return RootFS{}, fmt.Errorf("no kernel modules; is user-mode-linux installed? %w", err)
 	}
 	version := versions[len(versions)-1].Name()
 	key := Key(version, debianSuite, strings.Join(guestPackages, " "), firstInit)
@@ -67,7 +71,7 @@ func makeRootFS(ctx context.Context, dir, kernelVersion string) error {
 	args := []string{
 		"--variant=minbase", "--format=ext2", "--include=" + strings.Join(guestPackages, ","),
 		"--customize-hook=" + fmt.Sprintf(`mkdir -p "$1/testbed" "$1/lib/modules" && cp -a %s/%s "$1/lib/modules/"`, modulesFolder, kernelVersion),
-		"--customize-hook=" + fmt.Sprintf(`install -D -m 755 '%s' "$1/sbin/init"`, initFile),
+		"--customize-hook=" + fmt.Sprintf("upload '%s' /sbin/init", initFile), `--customize-hook=chmod 755 "$1/sbin/init"`,
 		"--customize-hook=" + fmt.Sprintf(`copy-out /bin/busybox '%s'`, dir),
 		// the host's name and resolver mean nothing in there
 		"--customize-hook=" + `echo node1 >"$1/etc/hostname"; : >"$1/etc/resolv.conf"`,
@@ -75,10 +79,39 @@ func makeRootFS(ctx context.Context, dir, kernelVersion string) error {
 	for _, unneeded := range []string{"doc", "info", "locale", "man"} {
 		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+unneeded+"/*")
 	}
-	cmd := command(ctx, "mmdebstrap", append(args, debianSuite, filepath.Join(dir, "root.ext2"))...)
-	cmd.Env = append(os.Environ(), "TMPDIR="+scratch)
-	if _, err := run(ctx, cmd); err != nil { // its standard input is /dev/null, as it must be
+	if err := mmdebstrap(ctx, scratch, append(args, debianSuite, filepath.Join(dir, "root.ext2"))...); err != nil {
 		return err
 	}
 	return os.RemoveAll(scratch)
+}
+
+// mmdebstrap runs that command, which unpacks into scratch, or, where the users of its namespace can't
+// get there (home folders that only their owner may enter), into /var/tmp, and cleans up.
+func mmdebstrap(ctx context.Context, scratch string, args ...string) (err error) {
+	if os.Geteuid() != 0 && !openToAll(scratch) {
+		if scratch, err = os.MkdirTemp("/var/tmp", "sharevol-"); err != nil {
+			return fmt.Errorf("make a scratch folder: %w", err)
+		}
+		defer func() { err = errors.Join(err, removeTree(scratch)) }()
+		if err := os.Chmod(scratch, 0o755); err != nil {
+			return fmt.Errorf("make a scratch folder: %w", err)
+		}
+	}
+	cmd := command(ctx, "mmdebstrap", args...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+scratch) // else it unpacks into the host's /tmp
+	_, err = run(ctx, cmd)                            // its standard input is /dev/null, as it must be
+	return err
+}
+
+// openToAll says whether every user may go to dir.
+func openToAll(dir string) bool {
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode().Perm()&0o001 == 0 {
+			return false
+		}
+		if dir == filepath.Dir(dir) {
+			return true
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -37,14 +38,12 @@ func TestArgs(args []string) []string {
 
 // Run says how a program goes through a machine.
 type Run struct {
-	Name      string            // of the run, for its logs
-	Args      []string          // of this same program, in the machine
-	Env       []string          // KEY=VALUE
-	Images    Images            // makes docker-archive tars, besides the local images; may be nil
-	Files     map[string]string // more host files or folders, by their path below GuestShare
-	MemoryMiB int               // see Options
-	Timeout   time.Duration     // of the machine, preparations not included; 20 minutes when zero
-	Output    io.Writer         // gets the program's output
+	Name    string            // of the run, for its logs
+	Args    []string          // of this same program, in the machine
+	Images  Images            // makes docker-archive tars, besides the local images; may be nil
+	Files   map[string]string // more host files or folders, by their path below GuestShare
+	Timeout time.Duration     // of the machine, preparations not included; 20 minutes when zero
+	Output  io.Writer         // gets the program's output
 }
 
 // Images makes images and returns their docker-archive tars.
@@ -56,6 +55,9 @@ type Images func(ctx context.Context) ([]string, error)
 // The program must have been built with CGO_ENABLED=0, or for a libc no newer than the guest's.
 // Afterwards nothing is left outside the cache folder; of a failed run the logs are kept in it.
 func (h *Host) RunInMachine(ctx context.Context, run Run) (exitCode int, err error) {
+	if runtime.GOARCH != "amd64" {
+		return 0, fmt.Errorf("the user-mode kernel exists for amd64 only; this is %s", runtime.GOARCH)
+	}
 	kubernetes, images, err := h.prepare(ctx, run.Images)
 	if err != nil {
 		return 0, err
@@ -78,15 +80,20 @@ func (h *Host) RunInMachine(ctx context.Context, run Run) (exitCode int, err err
 	ctx, cancel := context.WithTimeoutCause(ctx, run.Timeout, fmt.Errorf("not done after %s", run.Timeout))
 	defer cancel()
 	return h.Boot(ctx, Options{
-		MemoryMiB: run.MemoryMiB, Share: share, Output: run.Output,
+		Share: share, Output: run.Output,
 		Command: append([]string{GuestShare + "/program"}, run.Args...),
-		Env:     append(run.Env, inMachine+"=1"),
+		Env:     []string{inMachine + "=1"},
 	})
 }
 
 // prepare makes what a run needs, side by side.
 func (h *Host) prepare(ctx context.Context, more Images) (kubernetes string, images []string, err error) {
-	if err := EnsurePackages(ctx, h.progress, hostPackages...); err != nil {
+	// All at once, before anything is built: a user without root installs them by hand.
+	packages := append(slices.Clone(hostPackages), imagePackages...)
+	if needsXstateFix() {
+		packages = append(packages, "gcc")
+	}
+	if err := EnsurePackages(ctx, h.progress, packages...); err != nil {
 		return "", nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -128,7 +135,7 @@ func (h *Host) newShare(ctx context.Context, name string) (share string, release
 	for _, entry := range left {
 		path := filepath.Join(runs, entry.Name())
 		if unlock, err := tryLock(path); err == nil {
-			err = os.RemoveAll(path)
+			err = removeTree(path)
 			unlock()
 			if err != nil {
 				return "", nil, fmt.Errorf("remove a run's remains: %w", err)
@@ -200,7 +207,7 @@ func (h *Host) endShare(share, name string, failed bool) error {
 			h.progress.Note("the logs of the failed run are in %s", kept)
 		}
 	}
-	if err := os.RemoveAll(share); err != nil {
+	if err := removeTree(share); err != nil {
 		return fmt.Errorf("remove the run's folder: %w", err)
 	}
 	return nil

@@ -116,14 +116,10 @@ func (s *show) showData(ctx context.Context, pod *corev1.Pod, pv *corev1.Persist
 // takeAway deletes pod and claim, and sees that the directory goes.
 func (s *show) takeAway(ctx context.Context, pv *corev1.PersistentVolume) error {
 	fmt.Println("\nkubectl delete pod/writer pvc/notes")
-	if err := s.DeletePod(ctx, "writer"); err != nil {
+	if _, err := s.Cluster.Kubectl(ctx, "delete", "pod/writer", "pvc/notes", "--timeout=120s"); err != nil {
 		return err
 	}
-	s.step("pod writer", "gone, and its mount with it")
-	if err := s.DeleteClaim(ctx, "notes"); err != nil {
-		return err
-	}
-	s.step("claim notes", "deleted")
+	s.step("pod and claim", "gone, and the mount with them")
 	if err := s.VolumeGone(ctx, pv.Name); err != nil {
 		return err
 	}

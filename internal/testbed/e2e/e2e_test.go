@@ -24,7 +24,8 @@ type world struct {
 }
 
 func TestEndToEnd(t *testing.T) {
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
 	s, err := scene.Start(ctx, func(format string, args ...any) { t.Logf("%s: %s", uptime(), fmt.Sprintf(format, args...)) })
 	if err != nil {
 		t.Fatal(err)
@@ -40,6 +41,11 @@ func TestEndToEnd(t *testing.T) {
 	_, err = s.Cluster.Kubectl(ctx, "apply", "-f", scene.Examples+"/storageclass.yaml")
 	check(t, err)
 	t.Logf("%s: installed", uptime())
+	defer func() {
+		// The last thing said: whether the machine's memory is enough.
+		memory, err := os.ReadFile("/proc/meminfo")
+		t.Logf("%.84s %v", memory, err)
+	}()
 	w := world{Scene: s, client: s.Cluster.Client()}
 	for _, test := range []struct {
 		name string

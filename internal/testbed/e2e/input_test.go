@@ -6,19 +6,12 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"sharevol.dev/sharevol/internal/testbed/guest"
 	"sharevol.dev/sharevol/internal/testbed/scene"
-)
-
-const (
-	pollEvery = 300 * time.Millisecond
-	eventWait = 3 * time.Minute
 )
 
 // events returns the warnings about an object.
@@ -34,10 +27,8 @@ func (w world) events(ctx context.Context, object, reason string) ([]corev1.Even
 
 func (w world) waitForEvent(t *testing.T, object, reason, text string) corev1.Event {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), eventWait)
-	defer cancel()
 	var found corev1.Event
-	err := guest.WaitFor(ctx, fmt.Sprintf("an event %s of %s", reason, object), pollEvery, func(ctx context.Context) (bool, string, error) {
+	err := w.Wait(t.Context(), fmt.Sprintf("an event %s of %s", reason, object), func(ctx context.Context) (bool, string, error) {
 		events, err := w.events(ctx, object, reason)
 		for _, found = range events {
 			if strings.Contains(found.Message, text) {
@@ -98,7 +89,7 @@ func (w world) testBadInput(t *testing.T) {
 		}
 	}
 	// A repeated failure is counted in the same event.
-	err := guest.WaitFor(t.Context(), "the second try", pollEvery, func(ctx context.Context) (bool, string, error) {
+	err := w.Wait(t.Context(), "the second try", func(ctx context.Context) (bool, string, error) {
 		events, err := w.events(ctx, "bad-class", "ProvisioningFailed")
 		return len(events) == 1 && events[0].Count > 1, fmt.Sprint(events), err
 	})

@@ -10,10 +10,14 @@ import (
 	"os/signal"
 	"syscall"
 	"testing"
+	"time"
 
 	"sharevol.dev/sharevol/internal/testbed"
 	"sharevol.dev/sharevol/internal/testbed/scene"
 )
+
+// testTimeout ends the tests before the machine is ended, so that the logs are printed.
+const testTimeout = 35 * time.Minute
 
 func TestMain(m *testing.M) {
 	if testbed.InMachine() {
@@ -28,11 +32,13 @@ func TestMain(m *testing.M) {
 }
 
 func runInMachine() (int, error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	host, err := testbed.NewHost(testbed.NewProgress(os.Stderr))
 	if err != nil {
 		return 0, err
 	}
-	return host.RunInMachine(ctx, scene.Run(host, "e2e", testbed.TestArgs(os.Args[1:]), os.Stdout))
+	run := scene.Run(host, "e2e", testbed.TestArgs(os.Args[1:]), os.Stdout)
+	run.Timeout = testTimeout + 5*time.Minute
+	return host.RunInMachine(ctx, run)
 }

@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"sharevol.dev/sharevol/internal/testbed/guest"
 	"sharevol.dev/sharevol/internal/testbed/scene"
 )
 
@@ -43,18 +42,23 @@ func process(t *testing.T, program string) *os.Process {
 // restarted and is ready, and returns how the old one ended.
 func (w world) signal(t *testing.T, component, container, program string, sig os.Signal) *corev1.ContainerStateTerminated {
 	t.Helper()
-	before, err := w.systemPod(t.Context(), component)
-	check(t, err)
-	restarts := restartsOf(before, container)
+	before := w.restarts(t, component, container)
 	check(t, process(t, program).Signal(sig))
+	return w.restarted(t, component, container, before)
+}
+
+// restarted waits until a container was restarted more than before times and is
+// ready, and returns how the one before it ended.
+func (w world) restarted(t *testing.T, component, container string, before int32) *corev1.ContainerStateTerminated {
+	t.Helper()
 	var ended *corev1.ContainerStateTerminated
-	err = guest.WaitFor(t.Context(), program+" to be restarted", pollEvery, func(ctx context.Context) (bool, string, error) {
+	err := w.Wait(t.Context(), container+" to be restarted", func(ctx context.Context) (bool, string, error) {
 		pod, err := w.systemPod(ctx, component)
 		if err != nil {
 			return false, err.Error(), nil
 		}
 		for _, status := range pod.Status.ContainerStatuses {
-			if status.Name == container && status.RestartCount > restarts && status.Ready {
+			if status.Name == container && status.RestartCount > before && status.Ready {
 				ended = status.LastTerminationState.Terminated
 				return true, "", nil
 			}
@@ -65,7 +69,10 @@ func (w world) signal(t *testing.T, component, container, program string, sig os
 	return ended
 }
 
-func restartsOf(pod *corev1.Pod, container string) int32 {
+func (w world) restarts(t *testing.T, component, container string) int32 {
+	t.Helper()
+	pod, err := w.systemPod(t.Context(), component)
+	check(t, err)
 	for _, status := range pod.Status.ContainerStatuses {
 		if status.Name == container {
 			return status.RestartCount
@@ -79,6 +86,7 @@ func restartsOf(pod *corev1.Pod, container string) int32 {
 func (w world) testRestartProvisioner(t *testing.T) {
 	dir := w.NFS.Dir(scene.Share)
 	before := entries(t, dir)
+	restarts := w.restarts(t, "provisioner", "sharevol-provisioner")
 	names := make([]string, 20)
 	for i := range names {
 		names[i] = fmt.Sprintf("burst-%d", i)
@@ -87,6 +95,7 @@ func (w world) testRestartProvisioner(t *testing.T) {
 			check(t, process(t, "/sharevol-provisioner").Kill())
 		}
 	}
+	w.restarted(t, "provisioner", "sharevol-provisioner", restarts)
 	volumes := map[string]*corev1.PersistentVolume{}
 	for _, name := range names {
 		volumes[name] = w.bound(t, name)
@@ -126,7 +135,7 @@ func (w world) testRestartNodePlugin(t *testing.T) {
 	now := filepath.Join(w.Dir(pv), "now")
 	w.signal(t, "node", "sharevol-node", "/sharevol-node", syscall.SIGKILL)
 	first := read(t, now)
-	err := guest.WaitFor(t.Context(), "the pod to go on writing", pollEvery, func(context.Context) (bool, string, error) {
+	err := w.Wait(t.Context(), "the pod to go on writing", func(context.Context) (bool, string, error) {
 		second := read(t, now)
 		return second != "" && second != first, second, nil
 	})

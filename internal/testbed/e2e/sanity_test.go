@@ -43,6 +43,7 @@ func (w world) testSanity(t *testing.T) {
 	// What a node plugin without optional capabilities has. The suite skips by itself
 	// the cases of staging, statistics, expansion and health, which it does not offer.
 	suite.FocusStrings = []string{"Identity Service", "Node Service"}
+	suite.FailOnEmpty = true
 	reporter.NoColor = true
 	ginkgo.RunSpecs(t, "csi-sanity", suite, reporter)
 

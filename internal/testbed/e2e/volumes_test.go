@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -121,6 +122,7 @@ func (w world) testVolumeDeletedFirst(t *testing.T) {
 	w.claim(t, "last", "sharevol", nil)
 	pv := w.bound(t, "last")
 	check(t, w.client.CoreV1().PersistentVolumes().Delete(t.Context(), pv.Name, metav1.DeleteOptions{}))
+	time.Sleep(3 * time.Second) // for a provisioner that would not wait for the claim
 	if !exists(t, w.Dir(pv)) {
 		t.Error("the directory went while the claim was there")
 	}
@@ -177,7 +179,7 @@ func (w world) testNodeIsGone(t *testing.T) {
 		claim.Annotations = map[string]string{selected: "gone"}
 	})
 	claims := w.client.CoreV1().PersistentVolumeClaims(metav1.NamespaceDefault)
-	err := guest.WaitFor(t.Context(), "the claim to go back to the scheduler", pollEvery, func(ctx context.Context) (bool, string, error) {
+	err := w.Wait(t.Context(), "the claim to go back to the scheduler", func(ctx context.Context) (bool, string, error) {
 		claim, err := claims.Get(ctx, "moved", metav1.GetOptions{})
 		return err == nil && claim.Annotations[selected] == "", "", err
 	})
@@ -226,8 +228,9 @@ func (w world) testTwoNamesOfOneServer(t *testing.T) {
 		volumes[claim] = w.bound(t, claim)
 		w.pod(t, claim, claim, "echo "+claim+" >/data/name", nil)
 		pod := w.running(t, claim)
-		mounts, err := scene.Mounts(scene.Target(pod, volumes[claim]))
-		t.Logf("%q %v", mounts, err)
+		if mounts, err := scene.Mounts(scene.Target(pod, volumes[claim])); err != nil || len(mounts) != 1 || !strings.Contains(mounts[0], volumes[claim].Name+" ") {
+			t.Errorf("%s: mounts %q, %v", claim, mounts, err)
+		}
 	}
 	for claim, pv := range volumes {
 		if got := read(t, filepath.Join(w.Dir(pv), "name")); got != claim+"\n" {

@@ -7,14 +7,10 @@ import (
 	"path/filepath"
 
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 )
 
 // Client is an administrator's client without a rate limit.
 func (c *Cluster) Client() kubernetes.Interface { return c.client }
-
-// Config is what Client was made from; a caller copies it before a change.
-func (c *Cluster) Config() *rest.Config { return c.config }
 
 // AuditLog is a file with one JSON audit event a line for every call that a service account of
 // SystemNamespace made.

@@ -16,7 +16,7 @@ const usage = `usage: prepare packages NAME...   installs Debian packages that a
        prepare images            builds sharevol's images and prints their tars`
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "prepare:", err)

@@ -84,13 +84,14 @@ func (s *Scene) Install(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.wait(ctx, "the node plugin to be registered", func(ctx context.Context) (bool, string, error) {
+	return s.Wait(ctx, "the node plugin to be registered", func(ctx context.Context) (bool, string, error) {
 		node, err := s.Cluster.Client().StorageV1().CSINodes().Get(ctx, guest.NodeName, metav1.GetOptions{})
 		return err == nil && len(node.Spec.Drivers) > 0, fmt.Sprint(err), nil
 	})
 }
 
-func (s *Scene) wait(ctx context.Context, what string, check guest.Check) error {
+// Wait waits for a check, 3 minutes at most.
+func (s *Scene) Wait(ctx context.Context, what string, check guest.Check) error {
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	return guest.WaitFor(ctx, what, poll, check)
@@ -100,7 +101,7 @@ func (s *Scene) wait(ctx context.Context, what string, check guest.Check) error 
 func (s *Scene) Bound(ctx context.Context, claim string) (*corev1.PersistentVolume, error) {
 	core := s.Cluster.Client().CoreV1()
 	var name string
-	err := s.wait(ctx, "claim "+claim+" to be bound", func(ctx context.Context) (bool, string, error) {
+	err := s.Wait(ctx, "claim "+claim+" to be bound", func(ctx context.Context) (bool, string, error) {
 		c, err := core.PersistentVolumeClaims(metav1.NamespaceDefault).Get(ctx, claim, metav1.GetOptions{})
 		if err != nil {
 			return false, err.Error(), nil
@@ -117,7 +118,7 @@ func (s *Scene) Bound(ctx context.Context, claim string) (*corev1.PersistentVolu
 // Running waits until a pod of the default namespace is ready, and returns it.
 func (s *Scene) Running(ctx context.Context, name string) (*corev1.Pod, error) {
 	var pod *corev1.Pod
-	err := s.wait(ctx, "pod "+name+" to run", func(ctx context.Context) (bool, string, error) {
+	err := s.Wait(ctx, "pod "+name+" to run", func(ctx context.Context) (bool, string, error) {
 		var err error
 		if pod, err = s.Cluster.Client().CoreV1().Pods(metav1.NamespaceDefault).Get(ctx, name, metav1.GetOptions{}); err != nil {
 			return false, err.Error(), nil
@@ -167,7 +168,7 @@ func (s *Scene) VolumeGone(ctx context.Context, name string) error {
 }
 
 func (s *Scene) gone(ctx context.Context, what string, get func(context.Context) error) error {
-	return s.wait(ctx, what+" to be gone", func(ctx context.Context) (bool, string, error) {
+	return s.Wait(ctx, what+" to be gone", func(ctx context.Context) (bool, string, error) {
 		err := get(ctx)
 		return apierrors.IsNotFound(err), fmt.Sprint(err), nil
 	})
@@ -182,7 +183,7 @@ func (s *Scene) Dir(pv *corev1.PersistentVolume) string {
 // File waits until a file has something in it, and returns that.
 func (s *Scene) File(ctx context.Context, path string) (string, error) {
 	var data []byte
-	err := s.wait(ctx, "the file "+path, func(context.Context) (bool, string, error) {
+	err := s.Wait(ctx, "the file "+path, func(context.Context) (bool, string, error) {
 		var err error
 		data, err = os.ReadFile(path)
 		return len(data) > 0, fmt.Sprint(err), nil
