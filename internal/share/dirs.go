@@ -35,7 +35,10 @@ func createDir(root int, name string, mode uint32) error {
 		return fmt.Errorf("%w: %w", ErrUntouched, pathErr)
 	}
 	fd, err := unix.Openat(root, name, openDirFlags, 0)
-	if err != nil {
+	switch {
+	case err != nil && isNoDirectory(err) && !made:
+		return fmt.Errorf("%w: %w", ErrUntouched, openError(name, err))
+	case err != nil:
 		return openError(name, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
@@ -180,8 +183,10 @@ func (t *tree) removeEntry(ctx context.Context, dir *os.File, name, shown string
 
 // openError says plainly what O_DIRECTORY|O_NOFOLLOW refuses.
 func openError(shown string, err error) error {
-	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return fmt.Errorf("%w: %s is a link or a file, not a directory: left alone", ErrUntouched, shown)
+	if isNoDirectory(err) {
+		return fmt.Errorf("%s is a link or a file, not a directory: left alone", shown)
 	}
 	return &os.PathError{Op: "open", Path: shown, Err: err}
 }
+
+func isNoDirectory(err error) bool { return errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) }

@@ -20,7 +20,7 @@ import (
 var ownMountOptions = []string{"nosuid", "nodev", "noexec", "soft", "timeo=100", "retrans=2"}
 
 // lockTimeout is longer than mounting and unmounting may take; see nfsmount.Options.
-const lockTimeout = 2 * time.Minute
+const lockTimeout = 3 * time.Minute
 
 // operation works below root, a descriptor of the share root. It calls progress
 // after each step of a long work and returns soon after ctx ends.
@@ -61,10 +61,10 @@ func newMounted(ref Ref, options Options) *mounted {
 	}
 }
 
-// do runs op in one of slots, mounting the share first if it must. It returns when op does or
-// when op makes no progress for Options.Timeout. A stalled op can't be stopped: it
-// keeps its slot until the kernel lets it go, and until then the share is set
-// aside: others fail at once instead of queueing up behind it.
+// do runs op in one of slots, mounting the share first if it must. It returns when
+// op does or when op makes no progress for Options.Timeout. A stalled op can't be
+// stopped: it keeps its slot until the kernel lets it go, and until then the share
+// is set aside: others fail at once instead of queueing up behind it.
 func (s *mounted) do(ctx context.Context, slots chan struct{}, op operation) error {
 	if err := s.enter(ctx, slots); err != nil {
 		return err
