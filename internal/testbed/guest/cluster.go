@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"sharevol.dev/sharevol/internal/testbed"
@@ -37,32 +36,19 @@ const startWithin = 5 * time.Minute
 // componentEnv trades memory, of which the machine has enough, for its slow processor's time.
 var componentEnv = []string{"GOGC=400"}
 
-// ClusterOptions say where a cluster's parts are. The zero value suits a program that came here by
-// testbed.RunInMachine.
-type ClusterOptions struct {
-	Programs string                           // folder of etcd and Kubernetes; testbed.GuestPrograms when empty
-	LogDir   string                           // testbed.GuestLogs when empty
-	Images   []string                         // docker-archive tars to import; all of testbed.GuestImages when nil
-	Note     func(format string, args ...any) // gets a line for each thing that is ready; may be nil
-}
-
 // Cluster is a running cluster of one node, on which pods run. Its methods may be called concurrently.
 type Cluster struct {
-	options    ClusterOptions
-	config     *rest.Config
+	note       func(format string, args ...any)
 	client     kubernetes.Interface
 	cancel     context.CancelFunc
 	mu         sync.Mutex
 	components []*process
 }
 
-// StartCluster starts everything and returns when the node is ready and pods can be made. It runs until
+// StartCluster starts everything, with the images that testbed.RunInMachine brought, and returns when the
+// node is ready and pods can be made. note gets a line for each thing that is ready. The cluster runs until
 // Stop, or until ctx ends.
-func StartCluster(ctx context.Context, options ClusterOptions) (*Cluster, error) {
-	options, err := options.withDefaults()
-	if err != nil {
-		return nil, err
-	}
+func StartCluster(ctx context.Context, note func(format string, args ...any)) (*Cluster, error) {
 	if err := writeConfig(); err != nil {
 		return nil, err
 	}
@@ -79,7 +65,7 @@ func StartCluster(ctx context.Context, options ClusterOptions) (*Cluster, error)
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	running, cancel := context.WithCancel(ctx)
-	c := &Cluster{options: options, config: config, client: client, cancel: cancel}
+	c := &Cluster{note: note, client: client, cancel: cancel}
 	starting, done := context.WithTimeout(ctx, startWithin)
 	defer done()
 	if err := c.start(running, starting); err != nil {
@@ -88,32 +74,9 @@ func StartCluster(ctx context.Context, options ClusterOptions) (*Cluster, error)
 	return c, nil
 }
 
-func (o ClusterOptions) withDefaults() (ClusterOptions, error) {
-	if o.Programs == "" {
-		o.Programs = testbed.GuestPrograms
-	}
-	if o.LogDir == "" {
-		o.LogDir = testbed.GuestLogs
-	}
-	if o.Note == nil {
-		o.Note = func(string, ...any) {}
-	}
-	if o.Images == nil {
-		images, err := filepath.Glob(testbed.GuestImages + "/*.tar")
-		if err != nil {
-			return o, fmt.Errorf("list the images: %w", err)
-		}
-		o.Images = images
-	}
-	if err := os.MkdirAll(o.LogDir, 0o755); err != nil {
-		return o, fmt.Errorf("make the log folder: %w", err)
-	}
-	return o, nil
-}
-
 // start brings the cluster up: the components live as long as running, the waits as long as starting.
 func (c *Cluster) start(running, starting context.Context) error {
-	if err := c.launch(running, c.options.first()); err != nil {
+	if err := c.launch(running, first()); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(starting)
@@ -121,27 +84,31 @@ func (c *Cluster) start(running, starting context.Context) error {
 		if err := WaitFor(ctx, "containerd", pollFast, c.check(dialContainerd)); err != nil {
 			return err
 		}
-		for _, image := range c.options.Images {
+		images, err := filepath.Glob(testbed.GuestImages + "/*.tar")
+		if err != nil {
+			return fmt.Errorf("list the images: %w", err)
+		}
+		for _, image := range images {
 			if err := c.ImportImage(ctx, image); err != nil {
 				return err
 			}
 		}
-		c.options.Note("images imported")
+		c.note("images imported")
 		return nil
 	})
 	group.Go(func() error {
 		if err := WaitFor(ctx, "the API server to answer", pollFast, c.check(c.get("/livez/ping"))); err != nil {
 			return err
 		}
-		c.options.Note("the API server answers")
-		if err := c.launch(running, c.options.second()); err != nil {
+		c.note("the API server answers")
+		if err := c.launch(running, second()); err != nil {
 			return err
 		}
 		if err := WaitFor(ctx, "the API server to be ready", pollFast, c.check(c.get("/readyz"))); err != nil {
 			return err
 		}
-		c.options.Note("the API server is ready")
-		if err := c.launch(running, c.options.third()); err != nil {
+		c.note("the API server is ready")
+		if err := c.launch(running, third()); err != nil {
 			return err
 		}
 		// before the controller has made it, no pod of its namespace is admitted
@@ -151,7 +118,7 @@ func (c *Cluster) start(running, starting context.Context) error {
 		if err := WaitFor(ctx, "the node to be ready", pollFast, c.check(c.nodeReady)); err != nil {
 			return err
 		}
-		c.options.Note("the node is ready")
+		c.note("the node is ready")
 		return nil
 	})
 	return group.Wait()
@@ -159,7 +126,7 @@ func (c *Cluster) start(running, starting context.Context) error {
 
 func (c *Cluster) launch(ctx context.Context, components []component) error {
 	for _, it := range components {
-		p, err := startProcess(ctx, c.options.LogDir, componentEnv, it.name, it.program, it.args...)
+		p, err := startProcess(ctx, testbed.GuestLogs, componentEnv, it.name, it.program, it.args...)
 		if err != nil {
 			return err
 		}

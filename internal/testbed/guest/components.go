@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"sharevol.dev/sharevol/internal/testbed"
 )
 
 // component is one program of the cluster and its arguments.
@@ -27,14 +29,14 @@ var unneededAPIs = []string{
 }
 
 // first are the components that need no API server, and itself.
-func (o ClusterOptions) first() []component {
+func first() []component {
 	conf := func(name string) string { return filepath.Join(clusterDir, name) }
 	return []component{
-		{"etcd", filepath.Join(o.Programs, "etcd"), []string{
+		{"etcd", filepath.Join(testbed.GuestPrograms, "etcd"), []string{
 			"--data-dir=" + conf("etcd"), "--unsafe-no-fsync", "--log-level=warn",
 		}},
 		{"containerd", "containerd", []string{"--config=" + conf("containerd.toml")}},
-		{"kube-apiserver", filepath.Join(o.Programs, "kube-apiserver"), []string{
+		{"kube-apiserver", filepath.Join(testbed.GuestPrograms, "kube-apiserver"), []string{
 			"--etcd-servers=http://127.0.0.1:2379",
 			// on every address, so that the service address works without kube-proxy once it is on lo
 			"--secure-port=443", "--advertise-address=" + NodeAddress, "--endpoint-reconciler-type=none",
@@ -43,7 +45,7 @@ func (o ClusterOptions) first() []component {
 			"--token-auth-file=" + conf("tokens.csv"), "--authorization-mode=RBAC", "--allow-privileged=true",
 			"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + conf("sa.key"),
 			"--service-account-signing-key-file=" + conf("sa.key"),
-			"--audit-policy-file=" + conf("audit.yaml"), "--audit-log-path=" + filepath.Join(o.LogDir, auditLog),
+			"--audit-policy-file=" + conf("audit.yaml"), "--audit-log-path=" + filepath.Join(testbed.GuestLogs, auditLog),
 			"--kubelet-preferred-address-types=InternalIP",
 			"--enable-priority-and-fairness=false", "--profiling=false",
 			"--runtime-config=" + strings.Join(unneededAPIs, "=false,") + "=false",
@@ -53,22 +55,22 @@ func (o ClusterOptions) first() []component {
 }
 
 // second are the clients that wait for a server that is still coming up.
-func (o ClusterOptions) second() []component {
+func second() []component {
 	return []component{
-		{"kubelet", filepath.Join(o.Programs, "kubelet"), []string{
+		{"kubelet", filepath.Join(testbed.GuestPrograms, "kubelet"), []string{
 			"--kubeconfig=" + KubeconfigPath, "--config=" + filepath.Join(clusterDir, "kubelet.yaml"),
 			"--hostname-override=" + NodeName, "--node-ip=" + NodeAddress,
 		}},
-		{"kube-scheduler", filepath.Join(o.Programs, "kube-scheduler"), []string{
+		{"kube-scheduler", filepath.Join(testbed.GuestPrograms, "kube-scheduler"), []string{
 			"--kubeconfig=" + KubeconfigPath, "--leader-elect=false", "--profiling=false",
 		}},
 	}
 }
 
 // third is the one that gives up 10 s after it began to wait for a ready server.
-func (o ClusterOptions) third() []component {
+func third() []component {
 	return []component{
-		{"kube-controller-manager", filepath.Join(o.Programs, "kube-controller-manager"), []string{
+		{"kube-controller-manager", filepath.Join(testbed.GuestPrograms, "kube-controller-manager"), []string{
 			"--kubeconfig=" + KubeconfigPath, "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000",
 			"--controllers=" + strings.Join(controllers, ","),
 			"--service-account-private-key-file=" + filepath.Join(clusterDir, "sa.key"),
@@ -78,6 +80,6 @@ func (o ClusterOptions) third() []component {
 }
 
 // all are the components, by the order in which they start.
-func (o ClusterOptions) all() []component {
-	return slices.Concat(o.first(), o.second(), o.third())
+func all() []component {
+	return slices.Concat(first(), second(), third())
 }

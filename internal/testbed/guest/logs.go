@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"sharevol.dev/sharevol/internal/testbed"
 )
 
 const (
@@ -51,8 +53,8 @@ func (c *Cluster) DumpLogs(ctx context.Context, w io.Writer) error {
 			}
 		}
 	}
-	for _, it := range c.options.all() {
-		text, err := tail(filepath.Join(c.options.LogDir, it.name+".log"))
+	for _, it := range all() {
+		text, err := tail(filepath.Join(testbed.GuestLogs, it.name+".log"))
 		if err := section(w, it.name, text, err, logTail); err != nil {
 			return err
 		}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"k8s.io/client-go/kubernetes"
+
+	"sharevol.dev/sharevol/internal/testbed"
 )
 
 // Client is an administrator's client without a rate limit.
@@ -14,11 +16,11 @@ func (c *Cluster) Client() kubernetes.Interface { return c.client }
 
 // AuditLog is a file with one JSON audit event a line for every call that a service account of
 // SystemNamespace made.
-func (c *Cluster) AuditLog() string { return filepath.Join(c.options.LogDir, auditLog) }
+func (c *Cluster) AuditLog() string { return filepath.Join(testbed.GuestLogs, auditLog) }
 
 // Kubectl runs kubectl as an administrator and returns what it printed.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
-	return output(ctx, filepath.Join(c.options.Programs, "kubectl"), append([]string{"--kubeconfig=" + KubeconfigPath}, args...)...)
+	return output(ctx, filepath.Join(testbed.GuestPrograms, "kubectl"), append([]string{"--kubeconfig=" + KubeconfigPath}, args...)...)
 }
 
 // ImportImage gives the node the images of a docker-archive tar.

@@ -57,7 +57,7 @@ func Start(ctx context.Context, note func(format string, args ...any)) (*Scene, 
 		return os.MkdirAll(s.NFS.Dir(Share), 0o755)
 	})
 	group.Go(func() (err error) {
-		s.Cluster, err = guest.StartCluster(ctx, guest.ClusterOptions{Note: note})
+		s.Cluster, err = guest.StartCluster(ctx, note)
 		return err
 	})
 	return s, group.Wait()
