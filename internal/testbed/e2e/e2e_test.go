@@ -62,6 +62,7 @@ func TestEndToEnd(t *testing.T) {
 		{"TwoNamesOfOneServer", w.testTwoNamesOfOneServer},
 		{"LinkOnTheServer", w.testLinkOnTheServer},
 		{"BadInput", w.testBadInput},
+		{"Health", w.testHealth}, // before a restart: it looks at what was counted
 		{"RestartProvisioner", w.testRestartProvisioner},
 		{"RestartNodePlugin", w.testRestartNodePlugin},
 		{"Sanity", w.testSanity},

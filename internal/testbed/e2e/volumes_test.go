@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -86,7 +87,10 @@ func (w world) testTwoClaimsAtOnce(t *testing.T) {
 	names := []string{"one", "two"}
 	for _, name := range names {
 		w.claim(t, name, "sharevol", nil)
-		w.pod(t, name, name, "echo "+name+" >/data/name", nil)
+		group := int64(3000)
+		w.pod(t, name, name, "echo "+name+" >/data/name", func(pod *corev1.Pod) {
+			pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: &group}
+		})
 	}
 	volumes := map[string]*corev1.PersistentVolume{}
 	for _, name := range names {
@@ -94,6 +98,11 @@ func (w world) testTwoClaimsAtOnce(t *testing.T) {
 		w.running(t, name)
 		if got := read(t, filepath.Join(w.Dir(volumes[name]), "name")); got != name+"\n" {
 			t.Errorf("in the directory of %s: %q", name, got)
+		}
+		var stat unix.Stat_t
+		check(t, unix.Stat(w.Dir(volumes[name]), &stat))
+		if stat.Gid != 3000 {
+			t.Errorf("the directory of %s has the group %d, not the pod's fsGroup", name, stat.Gid)
 		}
 	}
 	check(t, w.DeletePod(t.Context(), "one"))

@@ -203,16 +203,19 @@ func TestNodePod(t *testing.T) {
 	}
 }
 
-// Every argument is one that the program takes, by its own word.
+// Every argument is one that the program takes, by its own word: with a word too
+// many on its command line, that word is the only fault that it names.
 func TestProgramsTakeTheirArguments(t *testing.T) {
 	in := render(t)
 	for program, c := range map[string]corev1.Container{
 		"provisioner": in.deployment.Spec.Template.Spec.Containers[0],
 		"nodeplugin":  in.daemonSet.Spec.Template.Spec.Containers[1],
 	} {
-		cmd := exec.Command("go", append([]string{"run", "./" + program, "--version"}, c.Args...)...)
+		cmd := exec.Command("go", append([]string{"run", "-trimpath", "./" + program, "surplus"}, c.Args...)...)
 		cmd.Dir = root(t)
-		if out, err := cmd.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), c.Name+" ") {
+		out, err := cmd.CombinedOutput()
+		want := c.Name + ": bad command line:\nunexpected argument \"surplus\": only flags are taken\n--help"
+		if err == nil || !strings.HasPrefix(string(out), want) {
 			t.Errorf("%s %v: %v: %s", program, c.Args, err, out)
 		}
 	}
