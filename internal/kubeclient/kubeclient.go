@@ -7,10 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clientfeatures "k8s.io/client-go/features"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -27,6 +27,15 @@ type Options struct {
 	QPS        float32 // requests a second, sustained
 	Burst      int     // requests at once
 	UserAgent  string  // who the API server's audit log names
+	// Fence, if not nil, is asked before each request that could change anything.
+	// While it returns an error such requests fail with one that matches ErrNotSent
+	// and the fence's.
+	Fence func() error
+	// AckTimeout, if not zero, gives the client a connection of its own, which is
+	// given up when what was sent on it is not acknowledged for so long, or when it
+	// can't be made in that time: a network that drops packets is noticed early. A
+	// server that is only slow is not affected. For leader election.
+	AckTimeout time.Duration
 }
 
 // New returns a client. It calls no server.
@@ -44,8 +53,30 @@ func New(options Options) (kubernetes.Interface, error) {
 	// Smaller and cheaper to read than JSON, and understood since Kubernetes 1.3.
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	config.ContentType = "application/vnd.kubernetes.protobuf"
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return deadline{next: next, timeout: callTimeout} })
+	if options.AckTimeout != 0 {
+		config.Dial = impatientDialer(options.AckTimeout).DialContext
+	}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		next = deadline{next: faultPoints{next: next}, timeout: callTimeout}
+		if options.Fence != nil {
+			next = fence{next: next, check: options.Fence}
+		}
+		return next
+	})
 	return kubernetes.NewForConfig(config)
+}
+
+// ClusterID returns what tells this cluster from every other: the UID of the
+// namespace kube-system, which lives as long as the cluster.
+func ClusterID(ctx context.Context, client kubernetes.Interface) (string, error) {
+	namespace, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("tell this cluster from others: %w", err)
+	}
+	if namespace.UID == "" {
+		return "", fmt.Errorf("tell this cluster from others: namespace %s has no UID", metav1.NamespaceSystem)
+	}
+	return string(namespace.UID), nil
 }
 
 func load(kubeconfig string) (*rest.Config, error) {
@@ -74,36 +105,4 @@ func disableWatchList() error {
 		return errors.New("client-go's feature gates can't be set")
 	}
 	return gates.Set(clientfeatures.WatchListClient, false)
-}
-
-// deadline bounds each call but watches, whatever context the caller gave: the
-// controller library saves volumes without any.
-type deadline struct {
-	next    http.RoundTripper
-	timeout time.Duration
-}
-
-func (d deadline) RoundTrip(request *http.Request) (*http.Response, error) {
-	if request.URL.Query().Get("watch") == "true" {
-		return d.next.RoundTrip(request)
-	}
-	ctx, cancel := context.WithTimeout(request.Context(), d.timeout)
-	response, err := d.next.RoundTrip(request.WithContext(ctx))
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	// The deadline also bounds reading the body, and ends with it.
-	response.Body = cancelOnClose{ReadCloser: response.Body, cancel: cancel}
-	return response, nil
-}
-
-type cancelOnClose struct {
-	io.ReadCloser
-	cancel context.CancelFunc
-}
-
-func (c cancelOnClose) Close() error {
-	defer c.cancel()
-	return c.ReadCloser.Close()
 }
