@@ -49,6 +49,7 @@ lint: ## gofmt, go vet and staticcheck
 .PHONY: fuzz
 fuzz: ## fuzz what parses, 30 s each
 	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzParseSubDir -fuzztime 30s
+	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzRender -fuzztime 30s
 
 .PHONY: build
 build: ## both programs, into bin/

@@ -5,33 +5,51 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"sharevol.dev/sharevol/internal/cli"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
+// serviceAccountNamespace is where a pod finds its namespace.
+const serviceAccountNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
 // Config is what the command line sets.
 type Config struct {
-	DriverName    string
-	Kubeconfig    string
-	KubeAPIQPS    int
-	KubeAPIBurst  int
-	WorkerThreads int
-	HTTPAddress   string
+	DriverName      string
+	DefaultOnDelete onDelete
+	Premounted      premounted
+	Kubeconfig      string
+	KubeAPIQPS      int
+	KubeAPIBurst    int
+	WorkerThreads   int
+	LeaderElect     bool
+	LeaseNamespace  string
+	LeaseName       string
+	HTTPAddress     string
 }
 
 // AddFlags adds the program's flags with their defaults.
 func (c *Config) AddFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.DriverName, "driver-name", volume.DefaultDriverName, "`name` that classes give as their provisioner and volumes as their CSI driver")
+	c.DefaultOnDelete = onDelete(volume.Delete)
+	flags.Var(&c.DefaultOnDelete, "default-on-delete", "`policy` of classes that name none: delete, retain or archive")
+	flags.Var(&c.Premounted, "premounted", "`SERVER:/SHARE=/PATH`: a share that is mounted at a path already, by kubelet for example; may be repeated. Then nothing is mounted, other shares are not served, and no capability is needed")
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "`path` of a kubeconfig; the pod's service account when empty")
 	c.KubeAPIQPS, c.KubeAPIBurst, c.WorkerThreads = 200, 400, 32
 	cli.Int(flags, &c.KubeAPIQPS, "kube-api-qps", 1, 10000, "`requests` a second to the API server, sustained")
 	cli.Int(flags, &c.KubeAPIBurst, "kube-api-burst", 1, 100000, "`requests` at once to the API server, at least kube-api-qps")
 	cli.Int(flags, &c.WorkerThreads, "worker-threads", 1, 1000, "`number` of claims, and of deletions, worked on at a time")
+	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "work only while holding a Lease, so that several replicas can run")
+	flags.StringVar(&c.LeaseNamespace, "lease-namespace", "", "`namespace` of the Lease; the pod's own when empty")
+	flags.StringVar(&c.LeaseName, "lease-name", "", "`name` of the Lease; the driver name when empty. Provisioners of one driver with different premounted shares need one each")
 	flags.StringVar(&c.HTTPAddress, "http-address", "127.0.0.1:29801", "`address` that serves /healthz, /readyz and /metrics")
 }
 
-// Validate names every fault that no single flag shows.
+// Validate names every fault that no single flag shows, and fills in what is left empty.
 func (c *Config) Validate() error {
 	errs := []error{cli.CheckDriverName(c.DriverName), cli.CheckAddress("http-address", c.HTTPAddress)}
 	if c.KubeAPIBurst < c.KubeAPIQPS {
@@ -42,5 +60,71 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("--kubeconfig=%q: must be a readable file: %w", c.Kubeconfig, err))
 		}
 	}
+	if c.LeaderElect {
+		errs = append(errs, c.validateLease())
+	}
 	return errors.Join(errs...)
+}
+
+func (c *Config) validateLease() error {
+	if c.LeaseName == "" {
+		c.LeaseName = c.DriverName
+	}
+	if c.LeaseNamespace == "" {
+		// Not readable outside a pod, where the flag must be given.
+		namespace, _ := os.ReadFile(serviceAccountNamespace)
+		c.LeaseNamespace = strings.TrimSpace(string(namespace))
+	}
+	var errs []error
+	if len(validation.IsDNS1123Subdomain(c.LeaseName)) > 0 {
+		errs = append(errs, fmt.Errorf("--lease-name=%q: must be a name of lower-case letters, digits, dots and dashes", c.LeaseName))
+	}
+	if len(validation.IsDNS1123Label(c.LeaseNamespace)) > 0 {
+		errs = append(errs, fmt.Errorf("--lease-namespace=%q: must name a namespace outside a pod, or give --leader-elect=false", c.LeaseNamespace))
+	}
+	return errors.Join(errs...)
+}
+
+// onDelete is a policy as a flag.
+type onDelete volume.OnDelete
+
+func (o *onDelete) String() string { return string(*o) }
+
+func (o *onDelete) Set(value string) error {
+	policy, err := volume.ParseOnDelete(value)
+	*o = onDelete(policy)
+	return err
+}
+
+// premounted are the local paths of shares as a flag.
+type premounted map[volume.Share]string
+
+func (p *premounted) String() string { return "" }
+
+func (p *premounted) Set(value string) error {
+	const form = "must be SERVER:/SHARE=/PATH, for example nfs.example.com:/srv/volumes=/shares/volumes"
+	source, path, found := strings.Cut(value, "=/")
+	server, exported, colon := strings.Cut(source, ":/")
+	if !found || !colon {
+		return errors.New(form)
+	}
+	path = "/" + path
+	var share volume.Share
+	var errs [2]error
+	share.Server, errs[0] = volume.ParseServer(server)
+	share.Path, errs[1] = volume.ParseSharePath("/" + exported)
+	if err := errors.Join(errs[:]...); err != nil {
+		return fmt.Errorf("%s: %w", form, err)
+	}
+	if path != filepath.Clean(path) || path == "/" {
+		return fmt.Errorf("%s: the path must be clean, absolute and below /", form)
+	}
+	if _, again := (*p)[share]; again {
+		return fmt.Errorf("share %s is given twice", share)
+	}
+	if *p == nil {
+		*p = premounted{}
+	}
+	(*p)[share] = path
+	return nil
 }

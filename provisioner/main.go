@@ -11,18 +11,30 @@ import (
 	"syscall"
 
 	"sharevol.dev/sharevol/internal/cli"
+	"sharevol.dev/sharevol/internal/share/helper"
 )
 
 // version is stamped by the linker.
 var version = "dev"
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == helper.Argument {
+		// The end of main ends whatever an operation still waits for.
+		if err := helper.Main(os.Stdin, os.Stdout); err != nil {
+			fail(err)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintf(os.Stderr, "sharevol-provisioner: %v\n", err)
-		os.Exit(1)
+		fail(err)
 	}
+}
+
+func fail(err error) {
+	fmt.Fprintf(os.Stderr, "sharevol-provisioner: %v\n", err)
+	os.Exit(1)
 }
 
 func run(ctx context.Context, args []string, stdout io.Writer) error {
@@ -31,5 +43,6 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if proceed, err := cli.Read(program, &config, args, stdout); err != nil || !proceed {
 		return err
 	}
+	setUpLogs()
 	return serve(ctx, config)
 }

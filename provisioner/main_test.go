@@ -10,7 +10,9 @@ import (
 func TestBadCommandLineNamesEveryFault(t *testing.T) {
 	err := run(context.Background(), []string{
 		"--unknown", "--kube-api-qps=fast", "--worker-threads=0", "--driver-name=-", "--http-address=nowhere",
-		"--kube-api-burst=1", "--kubeconfig=/nonexistent", "word",
+		"--kube-api-burst=1", "--kubeconfig=/nonexistent", "word", "--default-on-delete=shred",
+		"--premounted=nfs", "--premounted=nfs:/srv=/", "--premounted=-o:/srv=/a", "--premounted=nfs:/srv=/a", "--premounted=nfs:/srv=/b",
+		"--lease-name=A", "--lease-namespace=a.b",
 	}, &bytes.Buffer{})
 	if err == nil {
 		t.Fatal("no error")
@@ -18,6 +20,7 @@ func TestBadCommandLineNamesEveryFault(t *testing.T) {
 	for _, want := range []string{
 		"-unknown", `"fast"`, "kube-api-qps", "worker-threads", `--driver-name="-"`, `--http-address="nowhere"`,
 		"--kube-api-burst=1: must be at least", `--kubeconfig="/nonexistent"`, `"word"`, "--help",
+		"must be one of delete, retain, archive", "SERVER:/SHARE=/PATH", "below /", "-o", "given twice", `--lease-name="A"`, `--lease-namespace="a.b"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("message lacks %q:\n%v", want, err)
@@ -27,7 +30,7 @@ func TestBadCommandLineNamesEveryFault(t *testing.T) {
 
 func TestOutsideAClusterItSaysWhatToGive(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
-	if err := run(context.Background(), nil, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--kubeconfig") {
+	if err := run(context.Background(), []string{"--lease-namespace=x", "--premounted=nfs:/=/srv"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--kubeconfig") {
 		t.Errorf("got %v", err)
 	}
 }

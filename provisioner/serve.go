@@ -2,68 +2,186 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
+	"k8s.io/client-go/informers"
 	"k8s.io/klog/v2"
 
+	"sharevol.dev/sharevol/internal/election"
+	"sharevol.dev/sharevol/internal/events"
 	"sharevol.dev/sharevol/internal/health"
 	"sharevol.dev/sharevol/internal/kubeclient"
 	"sharevol.dev/sharevol/internal/nfsmount"
 	"sharevol.dev/sharevol/internal/provision"
 	"sharevol.dev/sharevol/internal/share"
+	"sharevol.dev/sharevol/internal/volume"
 )
 
-// The stop: running calls, then the mounts, within the 10 s that are promised.
+// The stop: helpers and mounts, then the calls that waited for them, within the 10 s
+// that are promised.
 const (
-	drainTimeout = 5 * time.Second
-	closeTimeout = 4 * time.Second
+	closeTimeout = 7 * time.Second
+	drainTimeout = time.Second
 )
 
-// serve runs the program until ctx ends.
+// clusterRetry is how often an API server that does not answer at start is asked again.
+const clusterRetry = 2 * time.Second
+
+// serve runs the program until ctx ends, or the lease is lost.
 func serve(ctx context.Context, config Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	client, err := kubeclient.New(kubeclient.Options{
-		Kubeconfig: config.Kubeconfig, QPS: float32(config.KubeAPIQPS), Burst: config.KubeAPIBurst,
-		UserAgent: "sharevol-provisioner/" + version,
-	})
-	if err != nil {
-		return err
-	}
-	mounter := nfsmount.New(nfsmount.Options{})
-	if err := mounter.Check(); err != nil {
-		return fmt.Errorf("shares can't be mounted: %w", err)
-	}
 	listener, err := health.Listen(config.HTTPAddress)
 	if err != nil {
 		return err
 	}
-	// One share gets at most a quarter of the workers: a slow one leaves the rest to others.
-	shares := share.NewManager(share.Options{Mounter: mounter, Concurrency: max(1, config.WorkerThreads/4)})
-	provisioner := provision.New(config.DriverName, shares)
-	controller := provision.NewController(client, config.DriverName, provisioner, config.WorkerThreads)
-
+	p := program{config: config, fence: election.Unfenced(), kick: func() {}}
+	if config.LeaderElect {
+		p.fence = &election.Fence{}
+	}
+	if err := p.connect(ctx); err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	klog.InfoS("Starting", "version", version, "driver", config.DriverName)
 	served := make(chan error, 1)
 	go func() {
 		defer cancel()
-		served <- health.Serve(ctx, listener, health.Options{Ready: controller.Ready, Metrics: provision.MetricsHandler(version)})
+		served <- health.Serve(ctx, listener, health.Options{Ready: p.caches.Ready, Metrics: p.metrics.Handler()})
 	}()
-	controller.Run(ctx)
-
+	err = p.work(ctx)
 	klog.InfoS("Stopping")
-	return errors.Join(<-served, stopWork(provisioner, shares))
+	cancel()
+	return errors.Join(err, <-served)
 }
 
-func stopWork(provisioner *provision.Provisioner, shares *share.Manager) error {
-	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	if err := provisioner.Drain(drain); err != nil {
-		klog.ErrorS(err, "Stopping before all calls have ended; the next start resumes them")
+// program is what the parts of the program are wired to.
+type program struct {
+	config  Config
+	fence   *election.Fence
+	clients clients
+	caches  *provision.Caches
+	metrics *provision.Metrics
+	shares  *share.Manager
+	kick    func() // has all that waits tried again
+}
+
+// connect makes the parts that a standby has too.
+func (p *program) connect(ctx context.Context) (err error) {
+	if p.clients, err = newClients(p.config, p.fence); err != nil {
+		return err
 	}
+	options := share.Options{
+		Premounted: p.config.Premounted,
+		// One share gets at most a quarter of the workers: a slow one leaves the rest to others.
+		Concurrency: max(1, p.config.WorkerThreads/4),
+		Lease:       p.fence,
+		OnRecovery:  func() { p.kick() },
+		Observe: func(s volume.Share, operation string, err error, took time.Duration) {
+			p.metrics.Observe(s, operation, err, took)
+		},
+	}
+	if len(p.config.Premounted) == 0 {
+		mounter := nfsmount.New(nfsmount.Options{})
+		if err := mounter.Check(); err != nil {
+			return fmt.Errorf("shares can't be mounted (--premounted serves without mounting): %w", err)
+		}
+		options.Mounter = mounter
+	}
+	p.shares = share.NewManager(options)
+	p.metrics = provision.NewMetrics(version, p.shares.States, func() bool { return p.fence.Check() == nil })
+	p.caches, err = provision.NewCaches(informers.NewSharedInformerFactory(p.clients.work, provision.ResyncPeriod))
+	return err
+}
+
+// work does the program's work while it may: always, or while it holds the lease.
+func (p *program) work(ctx context.Context) error {
+	p.caches.Start(ctx) // a standby's are full when its turn comes
+	if !p.config.LeaderElect {
+		return p.lead(ctx)
+	}
+	ended := make(chan struct{})
+	err := election.Run(ctx, election.Options{
+		Client:    p.clients.lease,
+		Namespace: p.config.LeaseNamespace,
+		Name:      p.config.LeaseName,
+		Identity:  identity(),
+		Fence:     p.fence,
+		OnNewLeader: func(identity string) {
+			klog.InfoS("There is a new leader", "leader", identity, "lease", klog.KRef(p.config.LeaseNamespace, p.config.LeaseName))
+		},
+	}, func(ctx context.Context) error {
+		defer close(ended)
+		return p.lead(ctx)
+	})
+	if errors.Is(err, election.ErrLost) {
+		// It may write no more, but has helpers to end and shares to unmount.
+		select {
+		case <-ended:
+		case <-time.After(drainTimeout + closeTimeout):
+		}
+	}
+	return err
+}
+
+// lead provisions and deletes until ctx ends.
+func (p *program) lead(ctx context.Context) error {
+	cluster, err := p.clusterID(ctx)
+	if err != nil {
+		return nil // ctx has ended before there was anything to do
+	}
+	controller, provisioner := provision.NewController(events.Throttle(p.clients.work), provision.Options{
+		DriverName:      p.config.DriverName,
+		DefaultOnDelete: volume.OnDelete(p.config.DefaultOnDelete),
+		Cluster:         cluster,
+		Shares:          p.shares,
+		Client:          p.clients.work,
+		Caches:          p.caches,
+		Lease:           p.fence.Check,
+	}, p.config.WorkerThreads)
+	p.kick = controller.Kick
+	go provisioner.DropRecords(ctx)
+	klog.InfoS("Serving claims", "driver", p.config.DriverName)
+	controller.Run(ctx)
+	return p.stop(provisioner)
+}
+
+// stop ends the calls that run, between two of their steps, and unmounts the shares.
+// Its error says that something may still be at work: then the lease must run out.
+func (p *program) stop(provisioner *provision.Provisioner) error {
 	closing, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	return shares.Close(closing)
+	err := p.shares.Close(closing)
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	return errors.Join(err, provisioner.Drain(drain))
+}
+
+// clusterID asks until the API server answers or ctx ends.
+func (p *program) clusterID(ctx context.Context) (string, error) {
+	for {
+		id, err := kubeclient.ClusterID(ctx, p.clients.work)
+		if err == nil {
+			return id, nil
+		}
+		klog.ErrorS(err, "Waiting for the API server to tell which cluster this is")
+		select {
+		case <-time.After(clusterRetry):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// identity tells this replica from others. A pod's name does for every restart of its
+// container, so that a restarted one need not wait for its own lease.
+func identity() string {
+	if pod := os.Getenv("POD_NAME"); pod != "" {
+		return pod
+	}
+	host, _ := os.Hostname() // only for people who look at the Lease
+	return host + "_" + rand.Text()
 }

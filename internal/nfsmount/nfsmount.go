@@ -9,14 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 	mount "k8s.io/mount-utils"
 )
 
@@ -31,9 +29,6 @@ const (
 // minutes, and keeps it from trying in the background, where no deadline of ours
 // would reach it. The last of contradicting options counts.
 var foreground = []string{"fg", "retry=0"}
-
-// nfsMagic is NFS_SUPER_MAGIC of linux/magic.h.
-const nfsMagic = 0x6969
 
 // ErrSource says that something else was mounted than what was asked for, and
 // that it was unmounted again.
@@ -178,24 +173,6 @@ func classify(output string, err error) error {
 		return fmt.Errorf("%w (%w)", err, fs.ErrPermission)
 	}
 	return err
-}
-
-// Open opens the directory target, on which an NFS export must be mounted: a local
-// directory that shows in its place, because something unmounted the export, is an
-// error. It can block for as long as the server does not answer.
-func (m *Mounter) Open(target string) (*os.File, error) {
-	file, err := os.OpenFile(target, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	var stat unix.Statfs_t
-	if err := unix.Fstatfs(int(file.Fd()), &stat); err != nil {
-		return nil, errors.Join(&os.PathError{Op: "statfs", Path: target, Err: err}, file.Close())
-	}
-	if stat.Type != nfsMagic {
-		return nil, errors.Join(fmt.Errorf("no NFS export is mounted on %s any more", target), file.Close())
-	}
-	return file, nil
 }
 
 // Layer is one mount on a directory.

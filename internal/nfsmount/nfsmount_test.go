@@ -212,13 +212,6 @@ func TestLayersReadsOtherOddMounts(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesALocalDirectory(t *testing.T) {
-	f := newFixture(t, "", "")
-	if file, err := f.Open(f.target); err == nil {
-		t.Errorf("opened %s", file.Name())
-	}
-}
-
 // A kubelet folder that is a link: mountinfo shows where it leads.
 func TestLayersResolvesParents(t *testing.T) {
 	f := newFixture(t, "", "")

@@ -2,88 +2,109 @@ package provision
 
 import (
 	"context"
-	"errors"
+	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-	"k8s.io/client-go/informers"
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 )
 
-// The pace of retries: a claim that fails is tried again after 1 s, then after
-// twice as long each time, at most every 5 minutes, for ever; all of them together
-// 100 times a second.
-const (
-	firstRetry  = time.Second
-	lastRetry   = 5 * time.Minute
-	retryRate   = 100
-	retryBurst  = 1000
-	resyncEvery = 15 * time.Minute
-)
+// ResyncPeriod is how often every claim and volume is looked at again without a change.
+const ResyncPeriod = 15 * time.Minute
 
 // Controller runs a Provisioner against an API server.
 type Controller struct {
-	controller *controller.ProvisionController
-	informers  informers.SharedInformerFactory
-	synced     []cache.InformerSynced
+	controller      *controller.ProvisionController
+	claims, volumes *kicked
 }
 
-// NewController returns the controller that serves the claims of classes with
-// the provisioner name driverName, with workers claims and as many deletions at a
-// time. workers must be at least 1.
+// NewController returns the controller that serves the claims of classes with the
+// provisioner's driver name, with workers claims and as many deletions at a time.
+// workers must be at least 1. client is what the controller library calls.
 //
 // The library's defaults that would hurt are replaced: it gives up after 15
 // failures, removes the directory when the PersistentVolume can't be saved, and
 // its leader election asks for a lock that client-go no longer has.
-func NewController(client kubernetes.Interface, driverName string, provisioner controller.Provisioner, workers int) *Controller {
-	factory := informers.NewSharedInformerFactory(client, resyncEvery)
-	claims := factory.Core().V1().PersistentVolumeClaims().Informer()
-	volumes := factory.Core().V1().PersistentVolumes().Informer()
-	classes := factory.Storage().V1().StorageClasses().Informer()
+func NewController(client kubernetes.Interface, options Options, workers int) (*Controller, *Provisioner) {
+	pace := newPace()
+	options.Refused = pace.refuse
+	provisioner := New(options)
+	claims := &kicked{SharedIndexInformer: options.Caches.claims, waits: claimWaits}
+	volumes := &kicked{SharedIndexInformer: options.Caches.volumes, waits: volumeWaits}
 	return &Controller{
-		informers: factory,
-		synced:    []cache.InformerSynced{claims.HasSynced, volumes.HasSynced, classes.HasSynced},
-		controller: controller.NewProvisionController(client, driverName, provisioner,
+		claims:  claims,
+		volumes: volumes,
+		controller: controller.NewProvisionController(client, options.DriverName, provisioner,
 			controller.LeaderElection(false),
 			controller.AddFinalizer(true),
 			controller.Threadiness(workers),
 			controller.ClaimsInformer(claims),
 			controller.VolumesInformer(volumes),
-			controller.ClassesInformer(classes),
-			controller.ResyncPeriod(resyncEvery),
-			controller.RateLimiter(retryLimiter()),
-			controller.CreateProvisionedPVLimiter(retryLimiter()),
+			controller.ClassesInformer(options.Caches.classes),
+			controller.ResyncPeriod(ResyncPeriod),
+			controller.RateLimiter(pace),
+			controller.CreateProvisionedPVLimiter(newPace()),
 			controller.FailedProvisionThreshold(0),
 			controller.FailedDeleteThreshold(0),
 		),
-	}
-}
-
-func retryLimiter() workqueue.TypedRateLimiter[any] {
-	return workqueue.NewTypedMaxOfRateLimiter(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstRetry, lastRetry),
-		&workqueue.TypedBucketRateLimiter[any]{Limiter: rate.NewLimiter(retryRate, retryBurst)},
-	)
+	}, provisioner
 }
 
 // Run serves until ctx ends and returns at once then, while calls of the
 // Provisioner may still run: Provisioner.Drain waits for them. (The library's own
 // Run never returns; its goroutine ends with the process.)
 func (c *Controller) Run(ctx context.Context) {
-	c.informers.Start(ctx.Done())
 	go c.controller.Run(ctx)
 	<-ctx.Done()
 }
 
-// Ready returns an error until the caches are filled, before which no claim is served.
-func (c *Controller) Ready(context.Context) error {
-	for _, synced := range c.synced {
-		if !synced() {
-			return errors.New("waiting for the API server: the caches are not filled yet")
+// Kick has every waiting claim and volume tried at once, whatever its backoff: a
+// share is back.
+func (c *Controller) Kick() {
+	c.claims.kick()
+	c.volumes.kick()
+}
+
+// kicked is an informer that can tell its handlers that objects have changed when
+// they have not. The library's queues can't be reached in any other way.
+type kicked struct {
+	cache.SharedIndexInformer
+	waits func(object any) bool // for a retry
+
+	mu       sync.Mutex
+	handlers []cache.ResourceEventHandler
+}
+
+// AddEventHandlerWithResyncPeriod is what the library calls.
+func (k *kicked) AddEventHandlerWithResyncPeriod(handler cache.ResourceEventHandler, period time.Duration) (cache.ResourceEventHandlerRegistration, error) {
+	k.mu.Lock()
+	k.handlers = append(k.handlers, handler)
+	k.mu.Unlock()
+	return k.SharedIndexInformer.AddEventHandlerWithResyncPeriod(handler, period)
+}
+
+func (k *kicked) kick() {
+	k.mu.Lock()
+	handlers := append([]cache.ResourceEventHandler(nil), k.handlers...)
+	k.mu.Unlock()
+	for _, object := range k.GetStore().List() {
+		if !k.waits(object) {
+			continue
+		}
+		for _, handler := range handlers {
+			handler.OnUpdate(object, object)
 		}
 	}
-	return nil
+}
+
+func claimWaits(object any) bool {
+	claim, ok := object.(*v1.PersistentVolumeClaim)
+	return ok && claim.Spec.VolumeName == ""
+}
+
+func volumeWaits(object any) bool {
+	pv, ok := object.(*v1.PersistentVolume)
+	return ok && pv.Status.Phase == v1.VolumeReleased
 }

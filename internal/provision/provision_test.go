@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -14,33 +13,82 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
-	"sigs.k8s.io/yaml"
 
 	"sharevol.dev/sharevol/internal/share"
+	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/volume"
 )
 
-const driver = "csi.sharevol.dev"
+const (
+	driver  = "csi.sharevol.dev"
+	cluster = "11111111-1111-1111-1111-111111111111"
+)
 
 var ctx = context.Background()
 
-func request() controller.ProvisionOptions {
-	retain := v1.PersistentVolumeReclaimRetain
+type fixture struct {
+	*Provisioner
+	shares *fakeshare.Shares
+	client *fake.Clientset
+}
+
+// newFixture is a provisioner of a cluster that has these objects.
+func newFixture(t *testing.T, objects ...runtime.Object) fixture {
+	t.Helper()
+	return fixtureWith(t, &fakeshare.Shares{}, objects...)
+}
+
+func fixtureWith(t *testing.T, shares *fakeshare.Shares, objects ...runtime.Object) fixture {
+	t.Helper()
+	client := fake.NewClientset(objects...)
+	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	check(t, err)
+	running, stop := context.WithCancel(ctx)
+	t.Cleanup(stop)
+	caches.Start(running)
+	if !cache.WaitForCacheSync(running.Done(), caches.volumes.HasSynced, caches.claims.HasSynced, caches.classes.HasSynced) {
+		t.Fatal("the caches are not filled")
+	}
+	return fixture{shares: shares, client: client, Provisioner: New(Options{
+		DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Client: client, Caches: caches,
+	})}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mountSecrets are those that the classes of the tests name.
+func mountSecrets() []runtime.Object {
+	secret := func(namespace, name, options string) runtime.Object {
+		return &v1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Data: map[string][]byte{"mountOptions": []byte(options)}}
+	}
+	return []runtime.Object{secret("storage", "nfs-team-a", "sec=krb5,timeo=50"), secret("default", "mount-options", "hard")}
+}
+
+func request1() controller.ProvisionOptions { return requestFor("1") }
+
+// requestFor is the claim with the UID uid, of a class that needs nothing special.
+func requestFor(uid string) controller.ProvisionOptions {
 	return controller.ProvisionOptions{
-		PVName: "pvc-1",
+		PVName: volumePrefix + uid,
 		StorageClass: &storagev1.StorageClass{
-			ObjectMeta:    metav1.ObjectMeta{Name: "sharevol"},
-			Provisioner:   driver,
-			Parameters:    map[string]string{"server": "nfs.example.com", "share": "/srv/volumes/", "onDelete": "delete"},
-			MountOptions:  []string{"nfsvers=4.2", "hard"},
-			ReclaimPolicy: &retain,
-			AllowedTopologies: []v1.TopologySelectorTerm{{MatchLabelExpressions: []v1.TopologySelectorLabelRequirement{
-				{Key: "topology.kubernetes.io/zone", Values: []string{"a", "b"}},
-			}}},
+			ObjectMeta:   metav1.ObjectMeta{Name: "sharevol"},
+			Provisioner:  driver,
+			Parameters:   map[string]string{"server": "nfs.example.com", "share": "/srv/volumes/", "onDelete": "delete"},
+			MountOptions: []string{"nfsvers=4.2", "hard"},
 		},
 		PVC: &v1.PersistentVolumeClaim{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "notes"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "notes", UID: "1"},
 			Spec: v1.PersistentVolumeClaimSpec{
 				AccessModes: []v1.PersistentVolumeAccessMode{v1.ReadWriteMany, v1.ReadOnlyMany},
 				Resources:   v1.VolumeResourceRequirements{Requests: v1.ResourceList{v1.ResourceStorage: resource.MustParse("5Gi")}},
@@ -49,232 +97,160 @@ func request() controller.ProvisionOptions {
 	}
 }
 
-func TestProvisionWritesThisVolume(t *testing.T) {
-	shares := &fakeshare.Shares{}
-	pv, state, err := New(driver, shares).Provision(ctx, request())
-	if err != nil || state != controller.ProvisioningFinished {
-		t.Fatalf("%v, %v", state, err)
-	}
-	got, err := yaml.Marshal(pv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const golden = "testdata/volume.yaml"
-	if os.Getenv("UPDATE_GOLDEN") != "" {
-		if err := os.WriteFile(golden, got, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != string(want) {
-		t.Errorf("got:\n%s\nwant (UPDATE_GOLDEN=1 rewrites it):\n%s", got, want)
-	}
-	const dir = "nfs.example.com:/srv/volumes/pvc-1"
-	if dirs := shares.Dirs(); !slices.Equal(dirs, []string{dir}) {
-		t.Errorf("directories %v", dirs)
-	}
-	if options := shares.Ref(dir).MountOptions; !slices.Equal(options, []string{"nfsvers=4.2", "hard"}) {
-		t.Errorf("the provisioner mounts with %v", options)
-	}
-}
-
 func TestProvisionIsIdempotent(t *testing.T) {
-	p := New(driver, &fakeshare.Shares{})
-	first, _, err1 := p.Provision(ctx, request())
-	second, _, err2 := p.Provision(ctx, request())
+	f := newFixture(t)
+	first, _, err1 := f.Provision(ctx, request1())
+	second, _, err2 := f.Provision(ctx, request1())
 	if err1 != nil || err2 != nil || fmt.Sprint(first) != fmt.Sprint(second) {
 		t.Errorf("%v, %v:\n%v\n%v", err1, err2, first, second)
 	}
 }
 
-func TestReclaimPolicyIsDeleteByDefault(t *testing.T) {
-	r := request()
-	r.StorageClass.ReclaimPolicy = nil
-	pv, _, err := New(driver, &fakeshare.Shares{}).Provision(ctx, r)
-	if err != nil || pv.Spec.PersistentVolumeReclaimPolicy != v1.PersistentVolumeReclaimDelete {
-		t.Errorf("%v, %v", pv, err)
+// csi-driver-nfs #260, #534, #1143: the provisioner mounts with the class's and the
+// secret's options, and with the same at delete.
+func TestMountOptionsComeFromClassAndSecret(t *testing.T) {
+	f := newFixture(t, mountSecrets()...)
+	options := request1()
+	options.StorageClass.Parameters["csi.storage.k8s.io/provisioner-secret-name"] = "nfs-team-a"
+	options.StorageClass.Parameters["csi.storage.k8s.io/provisioner-secret-namespace"] = "storage"
+	pv, _, err := f.Provision(ctx, options)
+	check(t, err)
+	want := []string{"nfsvers=4.2", "hard", "sec=krb5", "timeo=50"}
+	if got := f.shares.Ref("nfs.example.com:/srv/volumes/pvc-1").MountOptions; !slices.Equal(got, want) {
+		t.Errorf("made with %q", got)
+	}
+	if text := pv.String(); strings.Contains(text, "krb5") {
+		t.Errorf("the volume shows the secret: %s", text)
+	}
+	ref, err := f.ref(ctx, volume.Share{}, pv.Spec.MountOptions, deletionSecret(pv))
+	if err != nil || !slices.Equal(ref.MountOptions, want) {
+		t.Errorf("removed with %q, %v", ref.MountOptions, err)
+	}
+	check(t, f.client.CoreV1().Secrets("storage").Delete(ctx, "nfs-team-a", metav1.DeleteOptions{}))
+	if err := f.Delete(ctx, pv); err == nil || !strings.Contains(err.Error(), "secret nfs-team-a in namespace storage") {
+		t.Errorf("without the secret: %v", err)
 	}
 }
 
-func TestProvisionRefuses(t *testing.T) {
-	cases := map[string]struct {
-		change func(*controller.ProvisionOptions)
-		want   []string
-	}{
-		"no server":         {func(o *controller.ProvisionOptions) { delete(o.StorageClass.Parameters, "server") }, []string{"parameters[server]: Required"}},
-		"unknown parameter": {func(o *controller.ProvisionOptions) { o.StorageClass.Parameters["block"] = "x" }, []string{"parameters[block]", "unknown parameter"}},
-		"mount option":      {func(o *controller.ProvisionOptions) { o.StorageClass.MountOptions = []string{"suid"} }, []string{"mountOptions[0]"}},
-		"selector":          {func(o *controller.ProvisionOptions) { o.PVC.Spec.Selector = &metav1.LabelSelector{} }, []string{"claim.spec.selector: Forbidden"}},
-		"data source": {func(o *controller.ProvisionOptions) {
-			o.PVC.Spec.DataSource = &v1.TypedLocalObjectReference{Name: "x"}
-			o.PVC.Spec.DataSourceRef = &v1.TypedObjectReference{Name: "x"}
-		}, []string{"claim.spec.dataSource: Forbidden", "claim.spec.dataSourceRef: Forbidden"}},
-		"access mode": {func(o *controller.ProvisionOptions) {
-			o.PVC.Spec.AccessModes = []v1.PersistentVolumeAccessMode{"WriteSometimes"}
-		}, []string{"claim.spec.accessModes[0]: Unsupported"}},
-		"volume name": {func(o *controller.ProvisionOptions) { o.PVName = "../x" }, []string{"path component"}},
-		"everything": {func(o *controller.ProvisionOptions) {
-			o.StorageClass.Parameters = map[string]string{"onDelete": "archive"}
-			o.PVC.Spec.Selector = &metav1.LabelSelector{}
-		}, []string{"parameters[server]", "parameters[share]", "parameters[onDelete]", "delete, retain", "claim.spec.selector"}},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			shares, options := &fakeshare.Shares{}, request()
-			c.change(&options)
-			_, state, err := New(driver, shares).Provision(ctx, options)
-			if err == nil || state != controller.ProvisioningNoChange {
-				t.Fatalf("%v, %v", state, err)
-			}
-			for _, want := range c.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("%q lacks %q", err, want)
-				}
-			}
-			if dirs := shares.Dirs(); len(dirs) > 0 {
-				t.Errorf("made %v", dirs)
-			}
-		})
+func TestNoErrorShowsASecret(t *testing.T) {
+	f := newFixture(t, &v1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "s", Name: "s"}, Data: map[string][]byte{"mountOptions": []byte("hard,password=hunter2 x,addr=198.51.100.7")}})
+	_, err := f.ref(ctx, volume.Share{}, nil, &volume.SecretRef{Namespace: "s", Name: "s"})
+	if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "198.51.100.7") {
+		t.Errorf("got %v", err)
 	}
 }
 
 // What may have begun is finished even when the claim is deleted meanwhile.
 func TestProvisioningState(t *testing.T) {
 	cases := map[controller.ProvisioningState]error{
-		controller.ProvisioningNoChange:     fmt.Errorf("%w: no route", share.ErrUntouched),
+		controller.ProvisioningNoChange:     fmt.Errorf("%w: no route", dirs.ErrUntouched),
 		controller.ProvisioningInBackground: fmt.Errorf("%w: silence", share.ErrNoAnswer),
 	}
 	for want, failure := range cases {
-		_, state, err := New(driver, &fakeshare.Shares{Err: failure}).Provision(ctx, request())
+		_, state, err := fixtureWith(t, &fakeshare.Shares{Err: failure}).Provision(ctx, request1())
 		if state != want || !errors.Is(err, failure) {
 			t.Errorf("%v: got %v, %v", failure, state, err)
 		}
 	}
 }
 
-func provisioned(t *testing.T, p *Provisioner, onDelete string) *v1.PersistentVolume {
-	t.Helper()
-	options := request()
-	options.StorageClass.Parameters["onDelete"] = onDelete
-	pv, _, err := p.Provision(ctx, options)
-	if err != nil {
-		t.Fatal(err)
+// A refused claim is told from one that failed, for the pace of its retries.
+func TestRefusalsAreReported(t *testing.T) {
+	f := newFixture(t)
+	var refused []string
+	f.options.Refused = func(claim string) { refused = append(refused, claim) }
+	bad := request1()
+	bad.StorageClass.Parameters["server"] = ""
+	_, state, err := f.Provision(ctx, bad)
+	if err == nil || state != controller.ProvisioningNoChange || !slices.Equal(refused, []string{"1"}) {
+		t.Errorf("%v, %v, %v", state, err, refused)
 	}
-	return pv
 }
 
-func TestDelete(t *testing.T) {
+// A volume that the cluster has at the same place, made by whatever driver, whose
+// data is still there, keeps a claim waiting; a cache that is behind does not.
+func TestProvisionWaitsForTheVolumeAtItsPlace(t *testing.T) {
+	old := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "old"}, Spec: v1.PersistentVolumeSpec{
+		PersistentVolumeSource: v1.PersistentVolumeSource{NFS: &v1.NFSVolumeSource{Server: "NFS.example.com", Path: "/srv/volumes/pvc-1/"}},
+	}}
+	f := newFixture(t, old)
+	_, state, err := f.Provision(ctx, request1())
+	if !errors.Is(err, dirs.ErrUntouched) || state != controller.ProvisioningNoChange || !strings.Contains(err.Error(), "volume old") {
+		t.Fatalf("%v, %v", state, err)
+	}
+	if made := f.shares.Dirs(); len(made) > 0 {
+		t.Errorf("made %v", made)
+	}
+	check(t, f.client.CoreV1().PersistentVolumes().Delete(ctx, "old", metav1.DeleteOptions{}))
+	if _, _, err := f.Provision(ctx, request1()); err != nil {
+		t.Error(err)
+	}
+}
+
+// The wrong file system in the place of the share gets no new volumes.
+func TestProvisionWantsTheShareOfTheOtherVolumes(t *testing.T) {
 	shares := &fakeshare.Shares{}
-	p := New(driver, shares)
-	pv := provisioned(t, p, "delete")
-	for range 2 {
-		if err := p.Delete(ctx, pv); err != nil {
-			t.Fatal(err)
-		}
-		if dirs := shares.Dirs(); len(dirs) > 0 {
-			t.Errorf("left %v", dirs)
-		}
-	}
-}
-
-func TestDeleteRetains(t *testing.T) {
-	shares := &fakeshare.Shares{}
-	p := New(driver, shares)
-	if err := p.Delete(ctx, provisioned(t, p, "retain")); err != nil {
-		t.Fatal(err)
-	}
-	if dirs := shares.Dirs(); len(dirs) != 1 {
-		t.Errorf("directories %v", dirs)
-	}
-}
-
-// csi-driver-nfs CVE-2026-3864, nfs-subdir-external-provisioner #139: only the
-// directory that has the volume's own name is ever removed.
-func TestDeleteRefusesOtherDirectories(t *testing.T) {
-	cases := map[string]func(*v1.PersistentVolume){
-		"another volume's":  func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["subDir"] = "pvc-2" },
-		"share root":        func(pv *v1.PersistentVolume) { delete(pv.Spec.CSI.VolumeAttributes, "subDir") },
-		"traversal":         func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["subDir"] = "../pvc-1" },
-		"no share":          func(pv *v1.PersistentVolume) { delete(pv.Spec.CSI.VolumeAttributes, "share") },
-		"other driver":      func(pv *v1.PersistentVolume) { pv.Spec.CSI.Driver = "nfs.csi.k8s.io" },
-		"no CSI volume":     func(pv *v1.PersistentVolume) { pv.Spec.CSI = nil },
-		"redirecting mount": func(pv *v1.PersistentVolume) { pv.Spec.MountOptions = []string{"addr=192.0.2.9"} },
-		"renamed volume":    func(pv *v1.PersistentVolume) { pv.Name = "pvc-2" },
-		"policy":            func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["onDelete"] = "shred" },
-	}
-	for name, change := range cases {
-		t.Run(name, func(t *testing.T) {
-			shares := &fakeshare.Shares{}
-			p := New(driver, shares)
-			pv := provisioned(t, p, "delete")
-			change(pv)
-			if err := p.Delete(ctx, pv); err == nil || !strings.Contains(err.Error(), "left as it is") {
-				t.Errorf("got %v", err)
-			}
-			if dirs := shares.Dirs(); len(dirs) != 1 {
-				t.Errorf("directories %v", dirs)
-			}
-		})
-	}
-}
-
-// A stop is no failure of the claim or volume: no event.
-func TestProvisionThatIsStoppedIsSilent(t *testing.T) {
-	stopped, cancel := context.WithCancel(ctx)
-	cancel()
-	_, state, err := New(driver, &fakeshare.Shares{Err: fmt.Errorf("%w: %w", share.ErrUntouched, stopped.Err())}).Provision(stopped, request())
-	if err != errStopping || state != controller.ProvisioningNoChange {
-		t.Errorf("%v, %v", state, err)
-	}
-}
-
-// A stop in the middle of a removal.
-func TestDeleteThatIsStoppedIsSilent(t *testing.T) {
-	p := New(driver, &fakeshare.Shares{})
-	pv := provisioned(t, p, "delete")
-	stopped, cancel := context.WithCancel(ctx)
-	cancel()
-	p = New(driver, &fakeshare.Shares{Err: context.Canceled})
-	if err := p.Delete(stopped, pv); err != errStopping {
+	pv, _, err := fixtureWith(t, shares).Provision(ctx, request1())
+	check(t, err)
+	f := fixtureWith(t, shares, pv)
+	shares.SetID(volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}, "another")
+	if _, _, err := f.Provision(ctx, requestFor("2")); !errors.Is(err, dirs.ErrOtherShare) {
 		t.Errorf("got %v", err)
 	}
 }
 
+// A stop is no failure of the claim or volume: no event. Nor is a lost lease.
+func TestWhatIsStoppedIsSilent(t *testing.T) {
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	f := fixtureWith(t, &fakeshare.Shares{Err: fmt.Errorf("%w: %w", dirs.ErrUntouched, stopped.Err())})
+	if _, state, err := f.Provision(stopped, request1()); err != errStopping || state != controller.ProvisioningNoChange {
+		t.Errorf("%v, %v", state, err)
+	}
+	f = newFixture(t)
+	pv, _, err := f.Provision(ctx, request1())
+	check(t, err)
+	f.shares.Err = context.Canceled
+	if err := f.Delete(stopped, pv); err != errStopping {
+		t.Errorf("got %v", err)
+	}
+	f = newFixture(t)
+	f.options.Lease = func() error { return errors.New("lost") }
+	if _, _, err := f.Provision(ctx, request1()); err != errStopping {
+		t.Errorf("without the lease: %v", err)
+	}
+	if err := f.Delete(ctx, pv); err != errStopping {
+		t.Errorf("without the lease: %v", err)
+	}
+}
+
 func TestDrainWaitsForCallsAndRefusesNewOnes(t *testing.T) {
-	shares := &fakeshare.Shares{Block: make(chan struct{})}
-	p := New(driver, shares)
+	f := fixtureWith(t, &fakeshare.Shares{Block: make(chan struct{})})
 	done := make(chan error, 1)
 	go func() {
 		// The controller's context ends with SIGTERM; what has begun is finished.
 		stopped, cancel := context.WithCancel(ctx)
 		cancel()
-		_, _, err := p.Provision(stopped, request())
+		_, _, err := f.Provision(stopped, request1())
 		done <- err
 	}()
-	for deadline := time.Now().Add(10 * time.Second); shares.Waiting() == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); f.shares.Waiting() == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the call does not begin")
 		}
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if err := p.Drain(short); !errors.Is(err, context.DeadlineExceeded) {
+	if err := f.Drain(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("drained while a call runs: %v", err)
 	}
-	if _, _, err := p.Provision(ctx, request()); err != errStopping {
+	if _, _, err := f.Provision(ctx, request1()); err != errStopping {
 		t.Errorf("a new call: %v", err)
 	}
-	if err := p.Delete(ctx, &v1.PersistentVolume{}); err != errStopping {
+	if err := f.Delete(ctx, &v1.PersistentVolume{}); err != errStopping {
 		t.Errorf("a new call: %v", err)
 	}
-	close(shares.Block)
-	if err := p.Drain(ctx); err != nil {
-		t.Error(err)
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	close(f.shares.Block)
+	check(t, f.Drain(ctx))
+	check(t, <-done)
 }

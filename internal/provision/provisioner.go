@@ -11,108 +11,214 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/fault"
 	"sharevol.dev/sharevol/internal/share"
+	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
-// directoryMode is the mode of a new volume directory: pods of any user write to
-// it, as with csi-driver-nfs and nfs-subdir-external-provisioner.
-const directoryMode = 0o777
-
-// Shares does the directory work. Both methods are idempotent; see share.Manager.
+// Shares does the directory work. All its methods are idempotent; share.Manager
+// says what is promised.
 type Shares interface {
-	Create(ctx context.Context, ref share.Ref, dir volume.SubDir, mode uint32) error
-	Remove(ctx context.Context, ref share.Ref, dir volume.SubDir) error
+	Create(ctx context.Context, ref share.Ref, create dirs.Create) (dirs.Created, error)
+	Delete(ctx context.Context, ref share.Ref, target dirs.Target) error
+	Archive(ctx context.Context, ref share.Ref, target dirs.Target) (string, error)
+	Release(ctx context.Context, ref share.Ref, target dirs.Target) error
+	Records(ctx context.Context, ref share.Ref, cluster string) ([]dirs.Record, error)
+	Drop(ctx context.Context, ref share.Ref, target dirs.Target) error
+	Serves(volume.Share) bool
+}
+
+// Options of a Provisioner.
+type Options struct {
+	// DriverName is the CSI driver of the volumes.
+	DriverName string
+	// DefaultOnDelete is for classes that name no policy.
+	DefaultOnDelete volume.OnDelete
+	// Cluster is the UID of the namespace kube-system: who the records on a share
+	// say made a directory.
+	Cluster string
+	Shares  Shares
+	// Client confirms what the caches say and reads secrets.
+	Client kubernetes.Interface
+	// Caches know the cluster's volumes, claims and classes.
+	Caches *Caches
+	// Lease returns an error while another replica may be at work. Nil means always ours.
+	Lease func() error
+	// Refused is told the UID of a claim that can't be served as it is. Nil is fine.
+	Refused func(claim string)
 }
 
 // Provisioner makes and removes the volumes of one driver. Its methods may be
 // called concurrently.
 type Provisioner struct {
-	driverName string
-	shares     Shares
+	options Options
 
 	mu       sync.Mutex
 	draining bool
-	running  sync.WaitGroup
+	working  map[string]int // volumes by name
+	idle     sync.WaitGroup
 }
 
-var _ controller.Provisioner = (*Provisioner)(nil)
+var (
+	_ controller.Provisioner   = (*Provisioner)(nil)
+	_ controller.Qualifier     = (*Provisioner)(nil)
+	_ controller.DeletionGuard = (*Provisioner)(nil)
+)
 
-// New returns a Provisioner whose volumes are served by the CSI driver driverName.
-func New(driverName string, shares Shares) *Provisioner {
-	return &Provisioner{driverName: driverName, shares: shares}
+// New returns a Provisioner.
+func New(options Options) *Provisioner {
+	if options.Lease == nil {
+		options.Lease = func() error { return nil }
+	}
+	if options.Refused == nil {
+		options.Refused = func(string) {}
+	}
+	return &Provisioner{options: options, working: map[string]int{}}
 }
 
-// errStopping ends a call without an event on the claim or volume: the next start
-// takes it up. The controller finds it only unwrapped.
-var errStopping = &controller.IgnoredError{Reason: "the provisioner is stopping; its next start takes this up"}
+// errStopping ends a call without an event on the claim or volume: the next start,
+// or the replica that leads now, takes it up. The controller finds it only unwrapped.
+var errStopping = &controller.IgnoredError{Reason: "this provisioner is stopping; the next one takes this up"}
+
+// ShouldProvision leaves claims alone whose share another provisioner has
+// premounted: in the unprivileged mode there is one for each server.
+func (p *Provisioner) ShouldProvision(_ context.Context, claim *v1.PersistentVolumeClaim) bool {
+	class := p.options.Caches.class(claim)
+	if class == nil {
+		return true // the controller says what is wrong
+	}
+	parsed, _ := volume.ParseClass(class.Parameters, nil, p.options.DefaultOnDelete)
+	return parsed.Share == (volume.Share{}) || p.options.Shares.Serves(parsed.Share)
+}
+
+// ShouldDelete is the same for volumes.
+func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) bool {
+	vol, err := p.volumeOf(pv)
+	return err != nil || p.options.Shares.Serves(vol.Share)
+}
 
 // Provision makes the claim's directory and returns its PersistentVolume, which
 // the controller saves. A class or claim that can't be served is refused with one
 // error that names every fault, and nothing is touched. When ctx ends, a directory
-// that is being made is finished, and nothing else begins.
+// that is being made is finished or undone, and nothing else begins.
 func (p *Provisioner) Provision(ctx context.Context, options controller.ProvisionOptions) (*v1.PersistentVolume, controller.ProvisioningState, error) {
-	if !p.enter() {
+	if !p.enter(options.PVName) {
 		return nil, controller.ProvisioningNoChange, errStopping
 	}
-	defer p.running.Done()
-
-	vol, errs := volume.ParseClass(options.StorageClass.Parameters, options.StorageClass.MountOptions)
-	errs = append(errs, checkClaim(options.PVC)...)
-	dir, err := volume.ParseSubDir(options.PVName)
-	if len(errs) > 0 || err != nil {
+	defer p.leave(options.PVName)
+	r, err := p.request(options)
+	if err != nil {
 		// Before the share was reached: whatever an earlier attempt began, stands.
-		return nil, controller.ProvisioningNoChange, errors.Join(refusal(errs), err)
+		p.options.Refused(string(options.PVC.UID))
+		return nil, controller.ProvisioningNoChange, err
 	}
-	vol.SubDir = dir
-
-	logger := klog.FromContext(ctx).WithValues("volume", options.PVName, "claim", klog.KObj(options.PVC), "share", vol.Share.String())
+	logger := klog.FromContext(ctx).WithValues("volume", options.PVName, "claim", klog.KObj(options.PVC), "share", r.class.Share.String())
+	if len(r.class.Ignored) > 0 {
+		logger.V(2).Info("The class has parameters that mean nothing here", "class", options.StorageClass.Name, "parameters", r.class.Ignored)
+	}
 	started := time.Now()
-	err = p.shares.Create(ctx, share.Ref{Share: vol.Share, MountOptions: options.StorageClass.MountOptions}, dir, directoryMode)
+	created, err := p.create(ctx, r)
 	switch {
-	case errors.Is(err, share.ErrUntouched) && ctx.Err() != nil:
+	case errors.Is(err, dirs.ErrUntouched) && (ctx.Err() != nil || p.options.Lease() != nil):
 		return nil, controller.ProvisioningNoChange, errStopping
-	case errors.Is(err, share.ErrUntouched):
+	case errors.Is(err, dirs.ErrUntouched):
 		return nil, controller.ProvisioningNoChange, err
 	case err != nil:
 		// The directory may be there, or appear late. The controller then goes on
 		// even if the claim is deleted, so that it is made, saved and removed again.
 		return nil, controller.ProvisioningInBackground, err
 	}
-	logger.V(2).Info("Made the volume directory", "subDir", dir, "duration", time.Since(started))
-	return p.persistentVolume(vol, options), controller.ProvisioningFinished, nil
+	fault.Point("provisioned")
+	logger.Info("Made the volume directory", "subDir", r.SubDir, "existed", !created.Made, "duration", time.Since(started))
+	return p.persistentVolume(r, created.ShareID, options), controller.ProvisioningFinished, nil
 }
 
-// Delete removes the directory of pv, or leaves it where pv says retain. It
-// refuses every PersistentVolume that this provisioner can't have made. It stops
-// when ctx ends; a repeated call resumes a removal.
+// create makes the directory, unless a volume that still exists has that place.
+func (p *Provisioner) create(ctx context.Context, r request) (dirs.Created, error) {
+	ref, err := p.ref(ctx, r.class.Share, r.class.MountOptions, r.ProvisionerSecret)
+	if err != nil {
+		return dirs.Created{}, fmt.Errorf("%w: %w", dirs.ErrUntouched, err)
+	}
+	if r.class.OnDelete != volume.Retain {
+		place := volume.Directory{Share: r.class.Share, SubDir: r.SubDir}
+		if err := p.checkPlace(ctx, place, "", r.name, p.options.Caches.at); err != nil {
+			return dirs.Created{}, fmt.Errorf("%w: %w", dirs.ErrUntouched, err)
+		}
+	}
+	return p.options.Shares.Create(ctx, ref, dirs.Create{
+		SubDir:  r.SubDir,
+		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: r.name},
+		ShareID: p.options.Caches.shareID(r.class.Share),
+		Retain:  r.class.OnDelete == volume.Retain,
+		Mode:    r.class.Mode,
+		UID:     r.class.UID,
+		GID:     r.class.GID,
+	})
+}
+
+// Delete does with the directory of pv what pv says: removes it, moves it aside or
+// leaves it. It refuses every PersistentVolume that this provisioner can't have
+// made, and one whose directory another volume uses too. It stops when ctx ends; a
+// repeated call resumes.
 func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
-	if !p.enter() {
+	if !p.enter(pv.Name) {
 		return errStopping
 	}
-	defer p.running.Done()
+	defer p.leave(pv.Name)
 	vol, err := p.volumeOf(pv)
 	if err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
 	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
-	if vol.OnDelete == volume.Retain {
-		logger.V(2).Info("Kept the volume directory, as its class says")
-		return nil
-	}
 	started := time.Now()
-	err = p.shares.Remove(ctx, share.Ref{Share: vol.Share, MountOptions: pv.Spec.MountOptions}, vol.SubDir)
+	err = p.carryOut(klog.NewContext(ctx, logger), vol, pv)
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
 		return errStopping
 	case err != nil:
 		return err
 	}
-	logger.V(2).Info("Removed the volume directory", "duration", time.Since(started))
+	fault.Point("directory-gone")
+	logger.Info("Done with the volume directory", "onDelete", vol.OnDelete, "duration", time.Since(started))
 	return nil
+}
+
+func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.PersistentVolume) error {
+	target := dirs.Target{
+		SubDir:  vol.SubDir,
+		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: pv.Name},
+		ShareID: pv.Annotations[annShareID],
+	}
+	ref, err := p.ref(ctx, vol.Share, pv.Spec.MountOptions, deletionSecret(pv))
+	if vol.OnDelete == volume.Retain {
+		if err == nil {
+			err = p.options.Shares.Release(ctx, ref, target)
+		}
+		if err != nil && ctx.Err() == nil {
+			// Nothing is to be done with the data. A record that stays is dropped by a later start.
+			klog.FromContext(ctx).Info("The directory is kept; its record on the share could not be dropped", "reason", err.Error())
+		}
+		return ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.checkPlace(ctx, vol.Directory, target.ShareID, pv.Name, p.options.Caches.around); err != nil {
+		return fmt.Errorf("%w: the directory is left as it is", err)
+	}
+	if vol.OnDelete == volume.Delete {
+		return p.options.Shares.Delete(ctx, ref, target)
+	}
+	name, err := p.options.Shares.Archive(ctx, ref, target)
+	if err == nil {
+		klog.FromContext(ctx).V(2).Info("Moved the volume directory aside", "archive", name)
+	}
+	return err
 }
 
 // Drain lets no new call begin and waits until those that run have ended or ctx has.
@@ -122,7 +228,7 @@ func (p *Provisioner) Drain(ctx context.Context) error {
 	p.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
-		p.running.Wait()
+		p.idle.Wait()
 		close(done)
 	}()
 	select {
@@ -133,11 +239,33 @@ func (p *Provisioner) Drain(ctx context.Context) error {
 	}
 }
 
-func (p *Provisioner) enter() bool {
+// enter begins work on a volume, unless the provisioner stops or is not the one to work.
+func (p *Provisioner) enter(name string) bool {
+	if p.options.Lease() != nil {
+		return false
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.draining {
-		p.running.Add(1)
+	if p.draining {
+		return false
 	}
-	return !p.draining
+	p.idle.Add(1)
+	p.working[name]++
+	return true
+}
+
+func (p *Provisioner) leave(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.working[name]--; p.working[name] == 0 {
+		delete(p.working, name)
+	}
+	p.idle.Done()
+}
+
+// shared reports whether another call than the caller's works on the volume.
+func (p *Provisioner) shared(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.working[name] > 1
 }

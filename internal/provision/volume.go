@@ -13,6 +13,33 @@ import (
 	"sharevol.dev/sharevol/internal/volume"
 )
 
+// The annotations of a PersistentVolume that deleting it needs. The first two have
+// the names that csi-provisioner gave them.
+const (
+	annDeletionSecretName      = "volume.kubernetes.io/provisioner-deletion-secret-name"
+	annDeletionSecretNamespace = "volume.kubernetes.io/provisioner-deletion-secret-namespace"
+	annShareID                 = "csi.sharevol.dev/share-id"
+)
+
+// request is what a claim asks for, with its class.
+type request struct {
+	volume.Rendered
+	name  string // of the PersistentVolume
+	class volume.Class
+}
+
+// request reads a claim and its class. Its error names every fault of both.
+func (p *Provisioner) request(options controller.ProvisionOptions) (request, error) {
+	claim := options.PVC
+	class, errs := volume.ParseClass(options.StorageClass.Parameters, options.StorageClass.MountOptions, p.options.DefaultOnDelete)
+	rendered, renderErrs := class.Render(volume.Claim{
+		Namespace: claim.Namespace, Name: claim.Name, Volume: options.PVName,
+		Labels: claim.Labels, Annotations: claim.Annotations,
+	})
+	errs = append(append(errs, renderErrs...), checkClaim(claim)...)
+	return request{Rendered: rendered, name: options.PVName, class: class}, refusal(errs)
+}
+
 // checkClaim returns what in a claim sharevol can't serve. The controller would
 // give such a claim an empty volume and say nothing. (It refuses claims for block
 // volumes itself.)
@@ -44,18 +71,28 @@ func refusal(errs field.ErrorList) error {
 	return errors.New(volume.Faults(errs))
 }
 
-// persistentVolume returns the PersistentVolume that records vol for a claim. All
+// persistentVolume returns the PersistentVolume that records what a claim got. All
 // that serving and deleting it takes is in it: a class that is changed or deleted
 // later changes nothing.
-func (p *Provisioner) persistentVolume(vol volume.Volume, options controller.ProvisionOptions) *v1.PersistentVolume {
+func (p *Provisioner) persistentVolume(r request, shareID string, options controller.ProvisionOptions) *v1.PersistentVolume {
 	class, claim := options.StorageClass, options.PVC
 	reclaim := v1.PersistentVolumeReclaimDelete
 	if class.ReclaimPolicy != nil {
 		reclaim = *class.ReclaimPolicy
 	}
 	filesystem := v1.PersistentVolumeFilesystem
+	vol := volume.Volume{Directory: volume.Directory{Share: r.class.Share, SubDir: r.SubDir}, OnDelete: r.class.OnDelete}
+	annotations := map[string]string{annShareID: shareID}
+	if secret := r.ProvisionerSecret; secret != nil {
+		annotations[annDeletionSecretName] = secret.Name
+		annotations[annDeletionSecretNamespace] = secret.Namespace
+	}
+	var publishSecret *v1.SecretReference
+	if secret := r.NodePublishSecret; secret != nil {
+		publishSecret = &v1.SecretReference{Name: secret.Name, Namespace: secret.Namespace}
+	}
 	return &v1.PersistentVolume{
-		ObjectMeta: metav1.ObjectMeta{Name: options.PVName},
+		ObjectMeta: metav1.ObjectMeta{Name: options.PVName, Annotations: annotations},
 		Spec: v1.PersistentVolumeSpec{
 			Capacity:                      v1.ResourceList{v1.ResourceStorage: claim.Spec.Resources.Requests[v1.ResourceStorage]},
 			AccessModes:                   claim.Spec.AccessModes,
@@ -64,9 +101,10 @@ func (p *Provisioner) persistentVolume(vol volume.Volume, options controller.Pro
 			VolumeMode:                    &filesystem,
 			NodeAffinity:                  nodeAffinity(class.AllowedTopologies),
 			PersistentVolumeSource: v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{
-				Driver:           p.driverName,
-				VolumeHandle:     vol.Handle(options.PVName),
-				VolumeAttributes: vol.Attributes(),
+				Driver:               p.options.DriverName,
+				VolumeHandle:         vol.Handle(options.PVName),
+				VolumeAttributes:     vol.Attributes(),
+				NodePublishSecretRef: publishSecret,
 			}},
 		},
 	}
@@ -89,17 +127,20 @@ func nodeAffinity(topologies []v1.TopologySelectorTerm) *v1.VolumeNodeAffinity {
 	return &v1.VolumeNodeAffinity{Required: &v1.NodeSelector{NodeSelectorTerms: terms}}
 }
 
-// volumeOf reads what pv records, and refuses whatever this provisioner can't
-// have written: the directory of a PersistentVolume of ours has its name.
+// volumeOf reads what pv records, and refuses whatever this provisioner can't have
+// written.
 func (p *Provisioner) volumeOf(pv *v1.PersistentVolume) (volume.Volume, error) {
 	csi := pv.Spec.CSI
-	if csi == nil || csi.Driver != p.driverName {
-		return volume.Volume{}, fmt.Errorf("PersistentVolume %s is not a volume of the CSI driver %s", pv.Name, p.driverName)
+	if csi == nil || csi.Driver != p.options.DriverName {
+		return volume.Volume{}, fmt.Errorf("PersistentVolume %s is not a volume of the CSI driver %s", pv.Name, p.options.DriverName)
 	}
 	path := field.NewPath("spec", "csi", "volumeAttributes")
 	vol, errs := volume.FromAttributes(csi.VolumeAttributes, path)
-	if len(errs) == 0 && vol.SubDir != volume.SubDir(pv.Name) {
-		errs = append(errs, field.Invalid(path.Key("subDir"), string(vol.SubDir), "must be the PersistentVolume's name to be removed"))
+	if vol.SubDir == "" && len(errs) == 0 {
+		errs = append(errs, field.Required(path.Key("subDir"), "the share root itself is never removed"))
+	}
+	if pv.Annotations[annShareID] == "" {
+		errs = append(errs, field.Required(field.NewPath("metadata", "annotations").Key(annShareID), "tells which share the directory was made on"))
 	}
 	for i, option := range pv.Spec.MountOptions {
 		if err := volume.CheckMountOption(option); err != nil {

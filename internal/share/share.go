@@ -1,31 +1,32 @@
 // Package share is the provisioner's side of NFS shares: it mounts a share on
-// first use and keeps it, and it is the only code that creates and removes
-// directories on one. Everything below the share root is reached by descriptor,
-// so that no link leads out of it.
+// first use and keeps it, and has the directory work on each done by a helper
+// process, so that a server that does not answer holds up its own volumes only,
+// and those not for long.
 package share
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"sync"
 	"time"
 
+	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
 var (
-	// ErrUntouched says that the operation ended before it changed anything on the share.
-	ErrUntouched = errors.New("nothing was changed on the share")
+	// ErrUntouched says that the operation ended before it changed anything on the
+	// share, or undid what it had changed.
+	ErrUntouched = dirs.ErrUntouched
 	// ErrNoAnswer says that the server did not answer in time. What was asked may
-	// still take effect.
-	ErrNoAnswer = errors.New("the NFS server does not answer")
+	// still take effect, unless the error matches ErrUntouched too.
+	ErrNoAnswer = helper.ErrNoAnswer
 )
 
 // Ref says which share to work on and how to mount it. The same share under
-// other mount options is another mount.
+// other mount options is another mount, with a helper of its own.
 type Ref struct {
 	Share        volume.Share
 	MountOptions []string
@@ -39,13 +40,24 @@ func (r Ref) key() string {
 type Mounter interface {
 	Mount(ctx context.Context, source, target string, options []string) error
 	Unmount(ctx context.Context, target string) error
-	// Open opens what Mount mounted, and nothing else that may show on target.
-	Open(target string) (*os.File, error)
 }
 
-// Options of a Manager. All fields but the Mounter have a default.
+// Helper does the directory work on one share; see helper.Process for what is promised.
+type Helper interface {
+	helper.Work
+	Open(ctx context.Context) error
+	End(ctx context.Context) error
+	Done() <-chan struct{}
+	PID() int
+}
+
+// Options of a Manager. All fields but the Mounter, or Premounted, have a default.
 type Options struct {
 	Mounter Mounter
+	// Premounted, when not empty, are the paths at which shares are mounted already,
+	// by kubelet for example. They are used as they are, under any mount options,
+	// nothing is mounted or unmounted, and other shares are refused.
+	Premounted map[volume.Share]string
 	// Dir is a local directory of our own, below which shares are mounted.
 	// /run/sharevol when empty.
 	Dir string
@@ -58,104 +70,70 @@ type Options struct {
 	// Patience is how long an operation waits for its turn on a share that works,
 	// 5 s when zero. On one that does not it waits for nothing.
 	Patience time.Duration
-	// MountRetry is how long a share that could not be mounted is left alone, 10 s when zero.
-	MountRetry time.Duration
+	// Idle is after how long without operations a share's helper ends, 1 min when
+	// zero. The share stays mounted until Close.
+	Idle time.Duration
+	// ProbeEvery is how long after a share was set aside it is tried again, 5 s when
+	// zero. Later times between two tries grow to six times that.
+	ProbeEvery time.Duration
+	// Lease bounds all steps on shares; nil if there is no lease.
+	Lease helper.Lease
+	// OnRecovery, when not nil, is called each time that a share which had been set
+	// aside works again. It must not block.
+	OnRecovery func()
+	// Observe, when not nil, is told of each operation that has ended, of each
+	// "mount", and of each "probe" of a share that is set aside. It must not block.
+	Observe func(share volume.Share, operation string, err error, took time.Duration)
+	// Start starts a helper process, helper.Start when nil.
+	Start func(helper.Options) (Helper, error)
 }
 
-// Manager keeps the mounts and does the directory work. Its methods may be called
-// concurrently, in this process and in others: each is idempotent and leaves the
-// same end state whoever else does it too.
-type Manager struct {
-	options Options
-
-	mu     sync.Mutex
-	closed bool
-	shares map[string]*mounted
+func (o Options) withDefaults() Options {
+	if o.Dir == "" {
+		o.Dir = "/run/sharevol"
+	}
+	if o.Concurrency == 0 {
+		o.Concurrency = 8
+	}
+	for value, otherwise := range map[*time.Duration]time.Duration{
+		&o.Timeout: 30 * time.Second, &o.Patience: 5 * time.Second, &o.Idle: time.Minute, &o.ProbeEvery: 5 * time.Second,
+	} {
+		if *value == 0 {
+			*value = otherwise
+		}
+	}
+	if o.OnRecovery == nil {
+		o.OnRecovery = func() {}
+	}
+	if o.Observe == nil {
+		o.Observe = func(volume.Share, string, error, time.Duration) {}
+	}
+	if o.Start == nil {
+		o.Start = func(options helper.Options) (Helper, error) {
+			// Not in one statement: a nil *Process is no nil Helper.
+			p, err := helper.Start(options)
+			if err != nil {
+				return nil, err
+			}
+			return p, nil
+		}
+	}
+	return o
 }
 
-// NewManager returns a Manager that has nothing mounted yet.
-func NewManager(options Options) *Manager {
-	if options.Dir == "" {
-		options.Dir = "/run/sharevol"
-	}
-	if options.Timeout == 0 {
-		options.Timeout = 30 * time.Second
-	}
-	if options.Concurrency == 0 {
-		options.Concurrency = 8
-	}
-	if options.Patience == 0 {
-		options.Patience = 5 * time.Second
-	}
-	if options.MountRetry == 0 {
-		options.MountRetry = 10 * time.Second
-	}
-	return &Manager{options: options, shares: map[string]*mounted{}}
+// State is how a share is. One that has not been used yet counts as up.
+type State struct {
+	Share        volume.Share
+	MountOptions []string  // empty for a premounted share
+	Up           bool      // false while it is set aside
+	Since        time.Time // since when it is up or set aside
+	PID          int       // of its helper, zero if it has none at the moment
 }
 
-// Create makes the volume directory dir with exactly the given mode (permission
-// bits, no umask). A directory that is there already is success and keeps the mode
-// that it has by now, unless a crash of ours left it unfinished. The error matches
-// ErrUntouched if nothing can have been made. When ctx ends, what has not begun on
-// the share does not begin, and what has is finished.
-func (m *Manager) Create(ctx context.Context, ref Ref, dir volume.SubDir, mode uint32) error {
-	s, err := m.share(ref, dir)
-	if err != nil {
+// untouched makes err match ErrUntouched.
+func untouched(err error) error {
+	if errors.Is(err, ErrUntouched) {
 		return err
 	}
-	return s.do(ctx, s.creations, func(_ context.Context, root int, _ func()) error {
-		return createDir(root, string(dir), mode)
-	})
-}
-
-// Remove removes the volume directory dir with all that is in it. A missing one
-// is success. It has no deadline as a whole, goes on while it progresses, stops
-// between two files when ctx ends, and a repeated call goes on where it stopped.
-func (m *Manager) Remove(ctx context.Context, ref Ref, dir volume.SubDir) error {
-	s, err := m.share(ref, dir)
-	if err != nil {
-		return err
-	}
-	return s.do(ctx, s.removals, func(ctx context.Context, root int, progress func()) error {
-		return removeDir(ctx, root, string(dir), progress)
-	})
-}
-
-// Close unmounts all shares, at the same time and until ctx ends. Operations that
-// have not begun are refused from then on.
-func (m *Manager) Close(ctx context.Context) error {
-	m.mu.Lock()
-	m.closed = true
-	shares := m.shares
-	m.shares = nil
-	m.mu.Unlock()
-
-	results := make(chan error, len(shares))
-	for _, s := range shares {
-		go func() { results <- s.close(ctx) }()
-	}
-	var errs []error
-	for range shares {
-		errs = append(errs, <-results)
-	}
-	return errors.Join(errs...)
-}
-
-// share returns the share on which dir is to be worked on.
-func (m *Manager) share(ref Ref, dir volume.SubDir) (*mounted, error) {
-	// The last check before a name reaches the file system, whoever called.
-	if _, err := volume.ParseSubDir(string(dir)); err != nil || strings.Contains(string(dir), "/") {
-		return nil, fmt.Errorf("%w: volume directory %q is not one directory below the share root", ErrUntouched, dir)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return nil, fmt.Errorf("%w: shutting down", ErrUntouched)
-	}
-	s, known := m.shares[ref.key()]
-	if !known {
-		s = newMounted(ref, m.options)
-		m.shares[ref.key()] = s
-	}
-	return s, nil
+	return fmt.Errorf("%w: %w", ErrUntouched, err)
 }

@@ -3,9 +3,8 @@ package share
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,118 +12,131 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
+	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/helper"
+	"sharevol.dev/sharevol/internal/share/helper/fakehelper"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
-var (
-	ctx = context.Background()
-	nfs = Ref{Share: volume.Share{Server: "nfs", Path: "/srv"}, MountOptions: []string{"nfsvers=4.2"}}
-)
-
-type fixture struct {
-	*Manager
-	mounter *fakemount.Mounter
-	export  string // what the share nfs:/srv shows
-}
-
-func newFixture(t *testing.T) fixture {
-	t.Helper()
-	export := t.TempDir()
-	mounter := &fakemount.Mounter{Exports: map[string]string{"nfs:/srv": export}}
-	m := NewManager(Options{Mounter: mounter, Dir: t.TempDir(), Timeout: time.Second, Patience: 200 * time.Millisecond, MountRetry: time.Hour})
-	t.Cleanup(func() {
-		if err := m.Close(ctx); err != nil {
-			t.Errorf("close: %v", err)
+// A volume's life, through a real helper and the real directory work.
+func TestAllOperations(t *testing.T) {
+	f := newFixture(t, nil)
+	targets := map[volume.SubDir]dirs.Target{}
+	for _, dir := range []volume.SubDir{"a/deleted", "archived", "released", "dropped"} {
+		created, err := f.Create(ctx, nfs, creation(dir))
+		if err != nil || !created.Made || created.ShareID == "" || !there(t, f.path(string(dir))) {
+			t.Fatalf("create %s: %+v, %v", dir, created, err)
 		}
-	})
-	return fixture{Manager: m, mounter: mounter, export: export}
-}
-
-func (f fixture) path(elements ...string) string {
-	return filepath.Join(append([]string{f.export}, elements...)...)
-}
-
-func mode(t *testing.T, path string) fs.FileMode {
-	t.Helper()
-	info, err := os.Lstat(path)
-	if err != nil {
-		t.Fatal(err)
+		targets[dir] = dirs.Target{SubDir: dir, Owner: owner(dir), ShareID: created.ShareID}
 	}
-	return info.Mode()
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
+	if records, err := f.Records(ctx, nfs, "cluster"); err != nil || len(records) != 4 {
+		t.Errorf("records %v, %v", records, err)
+	}
+	must(t, f.Delete(ctx, nfs, targets["a/deleted"]))
+	must(t, f.Release(ctx, nfs, targets["released"]))
+	must(t, f.Drop(ctx, nfs, targets["dropped"]))
+	name, err := f.Archive(ctx, nfs, targets["archived"])
+	if err != nil || !there(t, f.path(name)) {
+		t.Errorf("archived as %q, %v", name, err)
+	}
+	for dir, kept := range map[string]bool{"a": false, "archived": false, "released": true, "dropped": false} {
+		if there(t, f.path(dir)) != kept {
+			t.Errorf("%s is there: %v", dir, !kept)
+		}
+	}
+	if records, err := f.Records(ctx, nfs, "cluster"); err != nil || len(records) != 0 {
+		t.Errorf("records %v, %v", records, err)
+	}
+	if n := f.starts.Load(); n != 1 {
+		t.Errorf("%d helpers", n)
+	}
+	for _, operation := range []string{"create", "delete", "release", "drop", "archive", "records", "mount"} {
+		if f.events.count(operation) == 0 {
+			t.Errorf("%s was not observed", operation)
+		}
 	}
 }
 
-// CVE-2026-3864 of csi-driver-nfs: a name that leaves the share never reaches the
-// file system, whatever the caller let through.
+// CVE-2026-3864 of csi-driver-nfs: a name that leaves the share reaches nothing,
+// whatever the caller let through.
 func TestNoOtherNameReachesTheShare(t *testing.T) {
-	f := newFixture(t)
-	for _, name := range []volume.SubDir{"", ".", "..", "/", "a/b", "../x", ".sharevol", `a\b`} {
-		for call, err := range map[string]error{"create": f.Create(ctx, nfs, name, 0o777), "remove": f.Remove(ctx, nfs, name)} {
+	f := newFixture(t, nil)
+	for _, dir := range []volume.SubDir{"", ".", "..", "/", "a//b", "../x", ".sharevol", `a\b`} {
+		calls := map[string]error{
+			"create": f.create(nfs, dir),
+			"delete": f.Delete(ctx, nfs, dirs.Target{SubDir: dir, Owner: owner("x"), ShareID: "x"}),
+		}
+		for call, err := range calls {
 			if !errors.Is(err, ErrUntouched) {
-				t.Errorf("%s %q: %v", call, name, err)
+				t.Errorf("%s %q: %v", call, dir, err)
 			}
 		}
 	}
-	if calls := f.mounter.Calls(); len(calls) > 0 {
-		t.Errorf("mounted %v", calls)
+	if entries, err := os.ReadDir(f.export); err != nil || len(entries) > 0 {
+		t.Errorf("the share has %v, %v", entries, err)
 	}
 }
 
 func TestMountsOnceAndUnmountsOnClose(t *testing.T) {
-	f := newFixture(t)
+	f := newFixture(t, nil)
 	var all sync.WaitGroup
 	for range 20 {
-		all.Go(func() { must(t, f.Create(ctx, nfs, "pvc-1", 0o777)) })
+		all.Go(func() {
+			if err := f.create(nfs, "pvc-1"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	all.Wait()
 	calls := f.mounter.Calls()
-	if len(calls) != 1 {
-		t.Fatalf("mounted %d times", len(calls))
+	if len(calls) != 1 || f.starts.Load() != 1 {
+		t.Fatalf("mounted %d times, %d helpers", len(calls), f.starts.Load())
 	}
 	if got := strings.Join(calls[0].Options, ","); got != "nfsvers=4.2,nosuid,nodev,noexec,soft,timeo=100,retrans=2" {
 		t.Errorf("options %s", got)
 	}
+	if state := f.state(t); !state.Up || state.Share != nfs.Share || !slices.Equal(state.MountOptions, nfs.MountOptions) || state.PID == 0 {
+		t.Errorf("state %+v", state)
+	}
 	must(t, f.Close(ctx))
-	if layers, _ := f.mounter.Layers(calls[0].Target); len(layers) > 0 {
-		t.Errorf("still mounted: %v", layers)
+	if layers, _ := f.mounter.Layers(calls[0].Target); len(layers) > 0 || there(t, calls[0].Target) {
+		t.Errorf("left at the mount point: %v", layers)
 	}
-	if _, err := os.Lstat(calls[0].Target); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("mount point left: %v", err)
+	if n := fakehelper.Children(t); n > 0 {
+		t.Errorf("%d helpers left", n)
 	}
-	if err := f.Create(ctx, nfs, "pvc-1", 0o777); !errors.Is(err, ErrUntouched) {
+	if err := f.create(nfs, "pvc-1"); !errors.Is(err, ErrUntouched) {
 		t.Errorf("after close: %v", err)
 	}
+	must(t, f.Close(ctx))
 }
 
 func TestAnUnmountableShareFailsFastAndAlone(t *testing.T) {
-	f := newFixture(t)
+	f := newFixture(t, func(o *Options) { o.ProbeEvery = time.Hour })
 	missing := Ref{Share: volume.Share{Server: "nfs", Path: "/missing"}}
 	for range 3 {
-		if err := f.Create(ctx, missing, "pvc-1", 0o777); !errors.Is(err, ErrUntouched) || !strings.Contains(err.Error(), "nfs:/missing") {
+		if err := f.create(missing, "pvc-1"); !errors.Is(err, ErrUntouched) || errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), "nfs:/missing") {
 			t.Errorf("got %v", err)
 		}
 	}
 	if calls := f.mounter.Calls(); len(calls) != 1 {
-		t.Errorf("tried %d times within MountRetry", len(calls))
+		t.Errorf("%d operations tried to mount", len(calls))
 	}
-	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
+	must(t, f.create(nfs, "pvc-1"))
 }
 
-// One dead share holds its slots only: whoever finds none free goes on to others.
+// One dead share holds its slots only, however often it is mounted: whoever finds
+// none free goes on to others.
 func TestAShareThatIsBeingMountedHoldsFewCallers(t *testing.T) {
-	f := newFixture(t)
-	f.options.Concurrency = 2
+	f := newFixture(t, func(o *Options) { o.Concurrency = 2 })
 	f.mounter.Block = make(chan struct{})
 	results := make(chan error, 8)
-	for range cap(results) {
-		go func() { results <- f.Create(ctx, nfs, "pvc-1", 0o777) }()
+	for i := range cap(results) {
+		ref := nfs
+		if i%2 == 0 {
+			ref.MountOptions = []string{"hard"}
+		}
+		go func() { results <- f.create(ref, "pvc-1") }()
 	}
 	for range cap(results) - 2 {
 		if err := <-results; !errors.Is(err, ErrUntouched) || !strings.Contains(err.Error(), "busy") {
@@ -137,141 +149,107 @@ func TestAShareThatIsBeingMountedHoldsFewCallers(t *testing.T) {
 	}
 }
 
+// steadily deletes a directory that takes for ever, and returns when it has begun.
+func (f fixture) steadily(ctx context.Context, t *testing.T) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	must(t, f.create(nfs, "pvc-0"))
+	go func() { done <- f.Delete(ctx, nfs, dirs.Target{SubDir: fakehelper.SteadyDir}) }()
+	eventually(t, "the removal begins", func() bool { return len(f.slots[nfs.Share].removals) == 1 })
+	return done
+}
+
 func TestRemovalsDoNotHoldCreationsUp(t *testing.T) {
-	f := newFixture(t)
-	f.options.Concurrency = 1
-	s, err := f.share(nfs, "pvc-x")
-	must(t, err)
-	release, removal := make(chan struct{}), make(chan error, 1)
-	go func() {
-		removal <- s.do(ctx, s.removals, func(_ context.Context, _ int, progress func()) error {
-			for {
-				select {
-				case <-release:
-					return nil
-				case <-time.After(time.Millisecond):
-					progress()
-				}
-			}
-		})
-	}()
-	for deadline := time.Now().Add(10 * time.Second); len(s.removals) == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the removal does not begin")
-		}
+	f := newFixture(t, func(o *Options) { o.Concurrency = 1 })
+	cancelled, cancel := context.WithCancel(ctx)
+	removal := f.steadily(cancelled, t)
+	must(t, f.create(nfs, "pvc-1"))
+	if err := f.Delete(ctx, nfs, dirs.Target{SubDir: "pvc-1"}); !errors.Is(err, ErrUntouched) || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("beside it: %v", err)
 	}
-	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
-	close(release)
-	must(t, <-removal)
-}
-
-// A definite refusal changed nothing: the claim must not be kept alive for it.
-func TestDefiniteFailuresAreUntouched(t *testing.T) {
-	f := newFixture(t)
-	must(t, os.WriteFile(f.path("pvc-1"), nil, 0o600))
-	if err := f.Create(ctx, nfs, "pvc-1", 0o777); !errors.Is(err, ErrUntouched) {
-		t.Errorf("a file in its place: %v", err)
-	}
-	fd, err := unix.Open("/proc", openDirFlags, 0) // where nobody can make a directory
-	must(t, err)
-	defer func() { must(t, unix.Close(fd)) }()
-	if err := createDir(fd, "pvc-1", 0o777); !errors.Is(err, ErrUntouched) {
-		t.Errorf("refused by the file system: %v", err)
-	}
-}
-
-// Whatever shows in the place of the share when it is opened, the next operation
-// mounts anew.
-func TestAShareThatCannotBeOpenedIsMountedAnew(t *testing.T) {
-	f := newFixture(t)
-	f.mounter.OpenErr = unix.ESTALE
-	if err := f.Create(ctx, nfs, "pvc-1", 0o777); !errors.Is(err, unix.ESTALE) || !errors.Is(err, ErrUntouched) {
+	cancel()
+	if err := <-removal; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	f.mounter.OpenErr = nil
-	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
-	if calls := f.mounter.Calls(); len(calls) != 2 {
-		t.Errorf("mounted %d times", len(calls))
-	}
 }
 
-// An operation that was on its way when the manager closed mounts nothing.
-func TestNothingIsMountedAfterClose(t *testing.T) {
-	f := newFixture(t)
-	s, err := f.share(nfs, "pvc-x")
-	must(t, err)
-	must(t, f.Close(ctx))
-	if err := s.do(ctx, s.creations, nil); !errors.Is(err, ErrUntouched) {
-		t.Errorf("got %v", err)
-	}
-	if calls := f.mounter.Calls(); len(calls) > 0 {
-		t.Errorf("mounted %v", calls)
-	}
-}
-
-// An operation that the kernel does not let go: the caller returns, the share is
-// set aside, and it comes back when the operation ends.
-func TestAStalledShareIsSetAsideUntilItAnswers(t *testing.T) {
-	f := newFixture(t)
-	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
-	s, err := f.share(nfs, "pvc-x")
-	must(t, err)
-	release := make(chan struct{})
-	err = s.do(ctx, s.creations, func(context.Context, int, func()) error { <-release; return nil })
-	if !errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrUntouched) {
-		t.Fatalf("stalled: %v", err)
-	}
-	started := time.Now()
-	if err := f.Create(ctx, nfs, "pvc-2", 0o777); !errors.Is(err, ErrNoAnswer) || !errors.Is(err, ErrUntouched) {
-		t.Errorf("set aside: %v", err)
-	}
-	if waited := time.Since(started); waited > s.options.Timeout {
-		t.Errorf("waited %v for a share that is set aside", waited)
-	}
-	close(release)
-	for deadline := time.Now().Add(10 * time.Second); f.Create(ctx, nfs, "pvc-2", 0o777) != nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it does not come back")
-		}
-	}
-}
-
-// A long work that progresses has no deadline as a whole.
+// A long work that progresses has no deadline as a whole, and no idle time.
 func TestProgressKeepsAnOperationAlive(t *testing.T) {
-	f := newFixture(t)
-	s, err := f.share(nfs, "pvc-x")
-	must(t, err)
-	must(t, s.do(ctx, s.creations, func(_ context.Context, _ int, progress func()) error {
-		for range 15 {
-			time.Sleep(s.options.Timeout / 10)
-			progress()
+	f := newFixture(t, func(o *Options) { o.Timeout, o.Idle = 300*time.Millisecond, 100*time.Millisecond })
+	cancelled, cancel := context.WithCancel(ctx)
+	removal := f.steadily(cancelled, t)
+	select {
+	case err := <-removal:
+		t.Errorf("it ended: %v", err)
+	case <-time.After(time.Second):
+	}
+	cancel()
+	<-removal
+}
+
+// An idle share costs no process; its mount stays.
+func TestAnIdleHelperEnds(t *testing.T) {
+	f := newFixture(t, func(o *Options) { o.Idle = 100 * time.Millisecond })
+	for range 2 {
+		must(t, f.create(nfs, "pvc-1"))
+		pid := f.state(t).PID
+		if pid == 0 || fakehelper.Gone(pid) {
+			t.Errorf("helper %d after an operation", pid)
 		}
-		return nil
-	}))
-}
-
-// ESTALE of something inside the share says nothing about its root.
-func TestAStaleEntryKeepsTheMount(t *testing.T) {
-	f := newFixture(t)
-	s, err := f.share(nfs, "pvc-x")
-	must(t, err)
-	if err := s.do(ctx, s.creations, func(context.Context, int, func()) error { return unix.ESTALE }); !errors.Is(err, unix.ESTALE) {
-		t.Fatalf("got %v", err)
+		eventually(t, "the helper ends", func() bool { return fakehelper.Gone(pid) })
+		if state := f.state(t); !state.Up || state.PID != 0 {
+			t.Errorf("state %+v", state)
+		}
 	}
-	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
-	if calls := f.mounter.Calls(); len(calls) != 1 {
-		t.Errorf("mounted %d times", len(calls))
+	if n := len(f.mounter.Calls()); n != 1 {
+		t.Errorf("mounted %d times", n)
 	}
 }
 
-// Somebody unmounts the share below us: work goes on at the share, not in the
-// local directory that shows then.
-func TestTheOpenRootIsTheShare(t *testing.T) {
-	f := newFixture(t)
-	must(t, f.Create(ctx, nfs, "pvc-1", 0o777))
-	must(t, f.mounter.Unmount(ctx, f.mounter.Calls()[0].Target))
-	must(t, f.Create(ctx, nfs, "pvc-2", 0o777))
-	if _, err := os.Stat(f.path("pvc-2")); err != nil {
-		t.Error(err)
+func TestPremountedShares(t *testing.T) {
+	export := t.TempDir()
+	f := newFixture(t, premounted(export))
+	other := Ref{Share: nfs.Share, MountOptions: []string{"hard"}}
+	must(t, f.create(nfs, "pvc-1"))
+	must(t, f.create(other, "pvc-2"))
+	if !there(t, export+"/pvc-2") || f.starts.Load() != 1 || len(f.mounter.Calls()) > 0 {
+		t.Errorf("%d helpers, mounts %v", f.starts.Load(), f.mounter.Calls())
+	}
+	elsewhere := Ref{Share: volume.Share{Server: "nfs", Path: "/other"}}
+	if err := f.create(elsewhere, "pvc-1"); !errors.Is(err, ErrUntouched) || !strings.Contains(err.Error(), "nfs:/srv") {
+		t.Errorf("got %v", err)
+	}
+	if !f.Serves(nfs.Share) || f.Serves(elsewhere.Share) {
+		t.Error("it says that it serves what it does not, or the other way round")
+	}
+	must(t, f.Close(ctx))
+	if !there(t, export) {
+		t.Error("the mount point was removed")
+	}
+}
+
+// Another leader took over: no step, and no fault of the share.
+func TestALeaseThatRanOutStopsAllSteps(t *testing.T) {
+	f := newFixture(t, func(o *Options) { o.Lease = expired{} })
+	for range 2 {
+		if err := f.create(nfs, "pvc-1"); !errors.Is(err, dirs.ErrLease) || !errors.Is(err, ErrUntouched) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if there(t, f.path("pvc-1")) || !f.state(t).Up {
+		t.Errorf("state %+v", f.state(t))
+	}
+}
+
+type expired struct{}
+
+func (expired) Until() time.Duration { return time.Nanosecond }
+
+func TestAHelperThatCannotBeStartedIsNoFaultOfTheShare(t *testing.T) {
+	f := newFixture(t, func(o *Options) {
+		o.Start = func(helper.Options) (Helper, error) { return nil, unix.EAGAIN }
+	})
+	if err := f.create(nfs, "pvc-1"); !errors.Is(err, unix.EAGAIN) || !errors.Is(err, ErrUntouched) || !f.state(t).Up {
+		t.Errorf("%v, state %+v", err, f.state(t))
 	}
 }

@@ -1,7 +1,7 @@
 package volume
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -53,32 +53,6 @@ func FromAttributes(attributes map[string]string, path *field.Path) (Volume, fie
 	return v, errs
 }
 
-// ParseClass reads a StorageClass's parameters and mountOptions into the volume
-// that a claim gets, all but its SubDir. Every fault is in the list; a parameter
-// that sharevol does not know is one, because a misspelt onDelete must not delete.
-func ParseClass(parameters map[string]string, mountOptions []string) (Volume, field.ErrorList) {
-	v := Volume{OnDelete: Delete}
-	path := field.NewPath("parameters")
-	values, errs := lowerKeys(parameters, path)
-	v.Share = parseShare(values, path, &errs)
-	if value, given := values[strings.ToLower(attrOnDelete)]; given {
-		v.OnDelete = parse(ParseOnDelete, value, path.Key(attrOnDelete), &errs)
-	}
-	known := []string{attrServer, attrShare, attrOnDelete}
-	for name := range parameters {
-		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
-			errs = append(errs, field.Invalid(path.Key(name), parameters[name], "unknown parameter, must be one of "+strings.Join(known, ", ")))
-		}
-	}
-	for i, option := range mountOptions {
-		if err := CheckMountOption(option); err != nil {
-			errs = append(errs, field.Invalid(field.NewPath("mountOptions").Index(i), option, oneLine(err)))
-		}
-	}
-	slices.SortStableFunc(errs, func(a, b *field.Error) int { return cmp.Compare(a.Field, b.Field) })
-	return v, errs
-}
-
 // Faults returns every fault of the list in one line, "" for none.
 func Faults(errs field.ErrorList) string {
 	messages := make([]string, 0, len(errs))
@@ -88,6 +62,7 @@ func Faults(errs field.ErrorList) string {
 	return strings.Join(messages, "; ")
 }
 
+// oneLine returns the message of an error that may join several.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 func parseShare(values map[string]string, path *field.Path, errs *field.ErrorList) Share {
@@ -118,12 +93,12 @@ func parse[T any](f func(string) (T, error), value string, path *field.Path, err
 func lowerKeys(m map[string]string, path *field.Path) (map[string]string, field.ErrorList) {
 	var errs field.ErrorList
 	lower := make(map[string]string, len(m))
-	for key, value := range m {
+	for _, key := range slices.Sorted(maps.Keys(m)) { // so that a fault reads the same each time
 		low := strings.ToLower(key)
 		if _, again := lower[low]; again {
-			errs = append(errs, field.Invalid(path.Key(low), value, "given more than once, in different letter case"))
+			errs = append(errs, field.Invalid(path.Key(visible(low)), m[key], "given more than once, in different letter case"))
 		}
-		lower[low] = value
+		lower[low] = m[key]
 	}
 	return lower, errs
 }

@@ -51,16 +51,17 @@ type OnDelete string
 
 // The policies that a class can name.
 const (
-	Delete OnDelete = "delete" // the directory and all that is in it are removed
-	Retain OnDelete = "retain" // the directory stays as it is
+	Delete  OnDelete = "delete"  // the directory and all that is in it are removed
+	Retain  OnDelete = "retain"  // the directory stays as it is
+	Archive OnDelete = "archive" // the directory gets another name on the share
 )
 
-var onDeletePolicies = []string{string(Delete), string(Retain)}
+var onDeletePolicies = []string{string(Delete), string(Retain), string(Archive)}
 
 // ParseOnDelete reads a policy; letter case does not matter.
 func ParseOnDelete(value string) (OnDelete, error) {
 	switch policy := OnDelete(strings.ToLower(value)); policy {
-	case Delete, Retain:
+	case Delete, Retain, Archive:
 		return policy, nil
 	}
 	return "", fmt.Errorf("must be one of %s", strings.Join(onDeletePolicies, ", "))

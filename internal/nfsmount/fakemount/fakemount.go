@@ -1,12 +1,11 @@
 // Package fakemount is the fake of nfsmount.Mounter for tests of logic: it keeps
-// its mounts in memory and opens local directories as exports.
+// its mounts in memory and has local directories as exports.
 package fakemount
 
 import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
 	"sync"
 
 	"sharevol.dev/sharevol/internal/nfsmount"
@@ -20,8 +19,8 @@ type Mounter struct {
 	Exports map[string]string
 	// Block, when not nil, makes every Mount wait until it is closed or ctx ends.
 	Block chan struct{}
-	// CheckErr is what Check returns, OpenErr what Open does.
-	CheckErr, OpenErr error
+	// CheckErr is what Check returns.
+	CheckErr error
 
 	mu     sync.Mutex
 	layers map[string][]nfsmount.Layer
@@ -83,18 +82,25 @@ func (m *Mounter) Unmount(_ context.Context, target string) error {
 	return nil
 }
 
-// Open opens the directory of the export that is mounted on target.
-func (m *Mounter) Open(target string) (*os.File, error) {
-	layers, err := m.Layers(target)
-	switch {
-	case err != nil:
-		return nil, err
-	case m.OpenErr != nil:
-		return nil, m.OpenErr
-	case len(layers) == 0:
-		return nil, fmt.Errorf("nothing is mounted on %s", target)
+// Shown returns the local directory that shows on target, "" if nothing is mounted there.
+func (m *Mounter) Shown(target string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	layers := m.layers[target]
+	if len(layers) == 0 {
+		return ""
 	}
-	return os.Open(m.Exports[layers[len(layers)-1].Source])
+	return m.Exports[layers[len(layers)-1].Source]
+}
+
+// Export makes source exist on its server, as the local directory dir.
+func (m *Mounter) Export(source, dir string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.Exports == nil {
+		m.Exports = map[string]string{}
+	}
+	m.Exports[source] = dir
 }
 
 // Layers returns what is mounted on target.

@@ -1,0 +1,62 @@
+package provision
+
+import (
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/cache"
+)
+
+// external-provisioner #447 and the library's own defaults: retries begin soon,
+// slow down, and never end; a refused claim is not asked again within the minute.
+func TestPace(t *testing.T) {
+	p := newPace()
+	delays := make([]time.Duration, 30)
+	for i := range delays {
+		delays[i] = p.When("failing")
+	}
+	if delays[0] >= time.Second || delays[1] <= delays[0] || delays[29] != lastRetry {
+		t.Errorf("delays %v", delays)
+	}
+	p.Forget("failing")
+	if again := p.When("failing"); again != delays[0] {
+		t.Errorf("after a success %v", again)
+	}
+	for range 5 {
+		p.refuse("refused")
+		if d := p.When("refused"); d < time.Minute || d > lastRetry {
+			t.Errorf("after a refusal %v", d)
+		}
+	}
+	if d := p.When("refused"); d != delays[0] {
+		t.Errorf("after the first failure of another kind %v", d)
+	}
+}
+
+// What waits is tried at once when a share is back, and nothing else is.
+func TestKick(t *testing.T) {
+	client := fake.NewClientset(
+		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "waits"}},
+		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "bound"}, Spec: v1.PersistentVolumeClaimSpec{VolumeName: "x"}},
+	)
+	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	check(t, err)
+	k := &kicked{SharedIndexInformer: caches.claims, waits: claimWaits}
+	updates := make(chan string, 10)
+	_, err = k.AddEventHandlerWithResyncPeriod(cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, object any) {
+		updates <- object.(*v1.PersistentVolumeClaim).Name
+	}}, 0)
+	check(t, err)
+	caches.Start(t.Context())
+	if !cache.WaitForCacheSync(t.Context().Done(), caches.claims.HasSynced) {
+		t.Fatal("the cache is not filled")
+	}
+	k.kick()
+	if got := <-updates; got != "waits" || len(updates) > 0 {
+		t.Errorf("%s and %d more", got, len(updates))
+	}
+}

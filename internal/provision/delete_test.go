@@ -1,0 +1,202 @@
+package provision
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sharevol.dev/sharevol/internal/share"
+	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/volume"
+)
+
+// provisioned makes a volume as a provisioner of an empty cluster would.
+func provisioned(t *testing.T, shares *fakeshare.Shares, uid string, parameters ...string) *v1.PersistentVolume {
+	t.Helper()
+	options := requestFor(uid)
+	for i := 0; i < len(parameters); i += 2 {
+		options.StorageClass.Parameters[parameters[i]] = parameters[i+1]
+	}
+	pv, _, err := fixtureWith(t, shares).Provision(ctx, options)
+	check(t, err)
+	return pv
+}
+
+func TestDeletePolicies(t *testing.T) {
+	for policy, left := range map[string][]string{
+		"delete":  nil,
+		"retain":  {"nfs.example.com:/srv/volumes/pvc-1"},
+		"archive": {"nfs.example.com:/srv/volumes/archived-pvc-1/pvc-1"},
+	} {
+		t.Run(policy, func(t *testing.T) {
+			shares := &fakeshare.Shares{}
+			pv := provisioned(t, shares, "1", "onDelete", policy)
+			f := fixtureWith(t, shares, pv)
+			for range 2 {
+				check(t, f.Delete(ctx, pv))
+				if dirs := shares.Dirs(); !slices.Equal(dirs, left) {
+					t.Errorf("left %v", dirs)
+				}
+			}
+		})
+	}
+}
+
+// csi-driver-nfs CVE-2026-3864, nfs-subdir-external-provisioner #139.
+func TestDeleteRefusesWhatItCannotHaveMade(t *testing.T) {
+	cases := map[string]func(*v1.PersistentVolume){
+		"another volume's":  func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["subDir"] = "pvc-2" },
+		"share root":        func(pv *v1.PersistentVolume) { delete(pv.Spec.CSI.VolumeAttributes, "subDir") },
+		"traversal":         func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["subDir"] = "../pvc-1" },
+		"backslash":         func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["subDir"] = `..\pvc-1` },
+		"no share":          func(pv *v1.PersistentVolume) { delete(pv.Spec.CSI.VolumeAttributes, "share") },
+		"other driver":      func(pv *v1.PersistentVolume) { pv.Spec.CSI.Driver = "nfs.csi.k8s.io" },
+		"no CSI volume":     func(pv *v1.PersistentVolume) { pv.Spec.CSI = nil },
+		"redirecting mount": func(pv *v1.PersistentVolume) { pv.Spec.MountOptions = []string{"addr=192.0.2.9"} },
+		"renamed volume":    func(pv *v1.PersistentVolume) { pv.Name = "pvc-3" },
+		"policy":            func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["onDelete"] = "shred" },
+		"no share id":       func(pv *v1.PersistentVolume) { delete(pv.Annotations, annShareID) },
+		"other share id":    func(pv *v1.PersistentVolume) { pv.Annotations[annShareID] = "another" },
+		"reserved":          func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["subDir"] = ".sharevol/owners" },
+	}
+	for name, change := range cases {
+		t.Run(name, func(t *testing.T) {
+			shares := &fakeshare.Shares{}
+			pv, other := provisioned(t, shares, "1"), provisioned(t, shares, "2")
+			f := fixtureWith(t, shares, other)
+			change(pv)
+			if err := f.Delete(ctx, pv); err == nil {
+				t.Error("no error")
+			}
+			if dirs := shares.Dirs(); len(dirs) != 2 {
+				t.Errorf("directories %v", dirs)
+			}
+		})
+	}
+}
+
+// Another volume of the cluster, of whatever driver, at, above or below the directory.
+func TestDeleteSparesWhatAnotherVolumeUses(t *testing.T) {
+	csi := func(driver string, attributes ...string) v1.PersistentVolumeSource {
+		m := map[string]string{}
+		for i := 0; i < len(attributes); i += 2 {
+			m[attributes[i]] = attributes[i+1]
+		}
+		return v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "x", VolumeAttributes: m}}
+	}
+	nfs := func(server, path string) v1.PersistentVolumeSource {
+		return v1.PersistentVolumeSource{NFS: &v1.NFSVolumeSource{Server: server, Path: path}}
+	}
+	inUse := map[string]v1.PersistentVolumeSource{
+		"the same":             csi(driver, "server", "nfs.example.com", "share", "/srv/volumes", "subDir", "a/b"),
+		"joined elsewhere":     csi(driver, "server", "nfs.example.com", "share", "/srv/volumes/a", "subDir", "b"),
+		"above":                csi(driver, "server", "nfs.example.com.", "share", "/srv/volumes", "subDir", "a"),
+		"the share root":       csi(driver, "server", "NFS.example.com", "share", "/srv/volumes/"),
+		"below":                csi(driver, "server", "nfs.example.com", "share", "/srv/volumes", "subDir", "a/b/c"),
+		"csi-driver-nfs":       csi("nfs.csi.k8s.io", "Server", "nfs.example.com", "SHARE", "/srv/volumes", "subdir", "/a/b/"),
+		"in-tree":              nfs("nfs.example.com", "/srv/volumes/a/b/c/d"),
+		"in-tree, server root": nfs("nfs.example.com", "/"),
+	}
+	apart := map[string]v1.PersistentVolumeSource{
+		"beside":         csi(driver, "server", "nfs.example.com", "share", "/srv/volumes", "subDir", "a/bc"),
+		"another server": csi(driver, "server", "other.example.com", "share", "/srv/volumes", "subDir", "a/b"),
+		"no NFS volume":  {HostPath: &v1.HostPathVolumeSource{Path: "/srv/volumes/a/b"}},
+	}
+	try := func(t *testing.T, source v1.PersistentVolumeSource) (*fakeshare.Shares, fixture, *v1.PersistentVolume, error) {
+		shares := &fakeshare.Shares{}
+		pv := provisioned(t, shares, "1", "subDir", "a/b")
+		other := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "other"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: source}}
+		f := fixtureWith(t, shares, pv, other)
+		return shares, f, pv, f.Delete(ctx, pv)
+	}
+	for name, source := range inUse {
+		t.Run(name, func(t *testing.T) {
+			shares, f, pv, err := try(t, source)
+			if err == nil || !strings.Contains(err.Error(), "volume other") || !strings.Contains(err.Error(), "left as it is") {
+				t.Errorf("got %v", err)
+			}
+			if len(shares.Dirs()) != 1 {
+				t.Error("removed")
+			}
+			check(t, f.client.CoreV1().PersistentVolumes().Delete(ctx, "other", metav1.DeleteOptions{}))
+			check(t, f.Delete(ctx, pv)) // whatever the cache still says
+		})
+	}
+	for name, source := range apart {
+		t.Run(name, func(t *testing.T) {
+			if shares, _, _, err := try(t, source); err != nil || len(shares.Dirs()) > 0 {
+				t.Errorf("%v, left %v", err, shares.Dirs())
+			}
+		})
+	}
+}
+
+// One share under two names of its server is known by its id.
+func TestDeleteKnowsTheShareByItsID(t *testing.T) {
+	shares := &fakeshare.Shares{}
+	pv := provisioned(t, shares, "1", "subDir", "a/b")
+	other := pv.DeepCopy()
+	other.Name, other.Spec.CSI.VolumeAttributes["server"] = "other", "alias.example.com"
+	other.Spec.CSI.VolumeAttributes["share"] = "/exports/srv/volumes"
+	if err := fixtureWith(t, shares, pv, other).Delete(ctx, pv); err == nil || !strings.Contains(err.Error(), "volume other") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A server that is gone for good does not keep a volume whose data is to stay.
+func TestRetainNeedsNoServer(t *testing.T) {
+	shares := &fakeshare.Shares{}
+	pv := provisioned(t, shares, "1", "onDelete", "retain")
+	shares.Err = errors.Join(dirs.ErrUntouched, share.ErrNoAnswer)
+	check(t, fixtureWith(t, shares, pv).Delete(ctx, pv))
+}
+
+func TestRecordsWithoutVolumeAndClaimAreDropped(t *testing.T) {
+	shares := &fakeshare.Shares{}
+	var objects []runtime.Object
+	for _, uid := range []string{"saved", "waiting", "lost"} {
+		pv := provisioned(t, shares, uid)
+		switch uid {
+		case "saved":
+			objects = append(objects, pv)
+		case "waiting":
+			objects = append(objects, &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: uid, UID: "waiting"}})
+		}
+	}
+	class := requestFor("x").StorageClass
+	f := fixtureWith(t, shares, append(objects, class)...)
+	f.DropRecords(ctx)
+	records, err := shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, cluster)
+	check(t, err)
+	var names []string
+	for _, record := range records {
+		names = append(names, record.Owner.Volume)
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, []string{"pvc-saved", "pvc-waiting"}) {
+		t.Errorf("records of %v", names)
+	}
+}
+
+// Each premounted share has a provisioner of its own; the others look away.
+func TestOnlyServedSharesAreWorkedOn(t *testing.T) {
+	shares := &fakeshare.Shares{}
+	pv := provisioned(t, shares, "1")
+	options := request1()
+	claim := options.PVC
+	claim.Spec.StorageClassName = &options.StorageClass.Name
+	f := fixtureWith(t, shares, options.StorageClass)
+	if !f.ShouldProvision(ctx, claim) || !f.ShouldDelete(ctx, pv) {
+		t.Error("served")
+	}
+	shares.Only = &volume.Share{Server: "other.example.com", Path: "/"}
+	if f.ShouldProvision(ctx, claim) || f.ShouldDelete(ctx, pv) {
+		t.Error("not served")
+	}
+}

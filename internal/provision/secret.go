@@ -1,0 +1,49 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sharevol.dev/sharevol/internal/share"
+	"sharevol.dev/sharevol/internal/volume"
+)
+
+// secretKey is the key of a secret that holds mount options, separated by commas.
+const secretKey = "mountOptions"
+
+// ref returns how to mount a share: with the options of the class or volume, and
+// those of the secret if there is one. No error and no log shows what is in a secret.
+func (p *Provisioner) ref(ctx context.Context, s volume.Share, options []string, secret *volume.SecretRef) (share.Ref, error) {
+	ref := share.Ref{Share: s, MountOptions: options}
+	if secret == nil {
+		return ref, nil
+	}
+	what := fmt.Sprintf("the provisioner's secret %s in namespace %s", secret.Name, secret.Namespace)
+	object, err := p.options.Client.CoreV1().Secrets(secret.Namespace).Get(ctx, secret.Name, metav1.GetOptions{})
+	if err != nil {
+		return ref, fmt.Errorf("%s can't be read (a Role of yours must allow it: see the README): %w", what, err)
+	}
+	value, found := object.Data[secretKey]
+	if !found {
+		return ref, fmt.Errorf("%s has no key %s", what, secretKey)
+	}
+	more, err := volume.ParseMountOptions(string(value))
+	if err != nil {
+		return ref, fmt.Errorf("%s, key %s: %w", what, secretKey, err)
+	}
+	ref.MountOptions = append(slices.Clone(options), more...)
+	return ref, nil
+}
+
+// deletionSecret is the secret that pv was provisioned with, nil if with none.
+func deletionSecret(pv *v1.PersistentVolume) *volume.SecretRef {
+	ref := volume.SecretRef{Namespace: pv.Annotations[annDeletionSecretNamespace], Name: pv.Annotations[annDeletionSecretName]}
+	if ref.Namespace == "" || ref.Name == "" {
+		return nil
+	}
+	return &ref
+}

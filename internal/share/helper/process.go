@@ -1,0 +1,297 @@
+package helper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// killGrace is how long a killed helper may take to be gone. The kernel's NFS
+	// waits end at once on SIGKILL.
+	killGrace = 5 * time.Second
+	// endGrace is how long a helper may take to end by itself when it is told to.
+	// It waits for nothing then.
+	endGrace = 2 * time.Second
+	// patienceTicks divide Options.Timeout, so that a provisioner that was frozen
+	// itself reads the answers that have come before it calls them missing.
+	patienceTicks = 4
+)
+
+// environment is all that a helper gets of it. It is to be small: it does little but
+// wait. The last two are for builds with fault points; see package fault.
+func environment() []string {
+	env := []string{"GOMAXPROCS=2", "GOGC=50", "GOMEMLIMIT=32MiB"}
+	for _, name := range []string{"SHAREVOL_FAULT", "SHAREVOL_FAULT_MARKER"} {
+		if value, set := os.LookupEnv(name); set {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// Options of a Process.
+type Options struct {
+	// Path is where the share root shows.
+	Path string
+	// NFS says that it must be the root of an NFS mount: a local directory that
+	// shows there, because something unmounted the share, is an error then.
+	NFS bool
+	// Name is the share's name, for those who look at the list of processes.
+	Name string
+	// Timeout is how long an operation may go without progress, 30 s when zero.
+	Timeout time.Duration
+	// Lease bounds all steps; nil if there is no lease.
+	Lease Lease
+	// Command is the program and its first arguments, the running program and
+	// Argument when empty.
+	Command []string
+}
+
+// Process is a running helper. Its methods may be called at the same time. They
+// return when the helper has answered, when it has ended or was killed, and at the
+// latest a moment after Options.Timeout without progress, for which it is killed,
+// with whatever else it does, and given 5 s to be gone. When ctx ends, a call still
+// waits for its answer: the operation stops between two steps and says what it did.
+type Process struct {
+	options Options
+	cmd     *exec.Cmd
+	stdout  *os.File
+
+	sending sync.Mutex // guards encoder, which writes to stdin
+	stdin   *os.File
+	encoder *json.Encoder
+
+	failing sync.Once
+	failed  chan struct{} // closed when the calls are to return failure
+	failure error
+	done    chan struct{} // closed when the process is gone
+
+	mu     sync.Mutex
+	reaped bool // the process id may be another's
+	lastID uint64
+	calls  map[uint64]*call
+}
+
+// call is an operation that has not been answered.
+type call struct {
+	answer   chan reply // of one
+	progress func()
+	steps    atomic.Int64
+}
+
+// Start starts a helper. It must be opened before all else, and ended at last.
+func Start(options Options) (*Process, error) {
+	if options.Timeout == 0 {
+		options.Timeout = 30 * time.Second
+	}
+	if len(options.Command) == 0 {
+		options.Command = []string{"/proc/self/exe", Argument}
+	}
+	requests, stdin, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, replies, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, requests.Close(), stdin.Close())
+	}
+	p := &Process{
+		options: options, stdin: stdin, stdout: stdout, encoder: json.NewEncoder(stdin),
+		failed: make(chan struct{}), done: make(chan struct{}), calls: map[uint64]*call{},
+		cmd: &exec.Cmd{
+			Path: options.Command[0],
+			Args: append([]string{os.Args[0] + " for " + options.Name}, options.Command[1:]...),
+			Env:  environment(),
+			Dir:  "/",
+			// What it says goes where our log goes, its last words too.
+			Stdin: requests, Stdout: replies, Stderr: os.Stderr,
+			// A signal for the provisioner from a terminal is not for its helpers.
+			SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		},
+	}
+	err = p.cmd.Start()
+	_, _ = requests.Close(), replies.Close()
+	if err != nil {
+		_, _ = stdin.Close(), stdout.Close()
+		return nil, fmt.Errorf("start a helper process: %w", err)
+	}
+	go p.wait()
+	go p.read()
+	go p.renew()
+	return p, nil
+}
+
+// PID returns the id of the process, which another may have once it is gone.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done returns a channel that is closed when the process is gone.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// End ends the helper, with SIGKILL if it does not end by itself, and whatever it
+// does. It returns an error if the process is not gone when ctx ends, or 5 s after
+// it was killed. It may be repeated.
+func (p *Process) End(ctx context.Context) error {
+	_ = p.stdin.Close() // a second time it is closed already
+	if p.waitGone(ctx, endGrace) {
+		return nil
+	}
+	p.kill()
+	if p.waitGone(ctx, killGrace) {
+		return nil
+	}
+	return fmt.Errorf("helper process %d does not end after SIGKILL", p.PID())
+}
+
+func (p *Process) waitGone(ctx context.Context, grace time.Duration) bool {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// kill kills the process group, if the process is not gone.
+func (p *Process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		// It fails only for a group that does not exist; this one's leader does.
+		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
+	}
+}
+
+// wait reaps the process. Until reaped is set, nothing else gets its id.
+func (p *Process) wait() {
+	for errors.Is(unix.Waitid(unix.P_PID, p.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+	}
+	p.mu.Lock()
+	p.reaped = true
+	p.mu.Unlock()
+	_ = p.cmd.Wait() // how it ended is in its ProcessState
+	close(p.done)
+}
+
+// fail kills the process, waits for it to be gone, though not for ever, and makes
+// all calls return reason. It returns when that is so.
+func (p *Process) fail(reason error) {
+	p.failing.Do(func() {
+		p.kill()
+		if p.waitGone(context.Background(), killGrace) {
+			if errors.Is(reason, ErrGone) {
+				reason = fmt.Errorf("%w (%v)", reason, p.cmd.ProcessState)
+			}
+		} else {
+			reason = fmt.Errorf("%w; its helper process %d does not end after SIGKILL", reason, p.PID())
+		}
+		p.failure = reason
+		close(p.failed)
+		_, _ = p.stdin.Close(), p.stdout.Close()
+	})
+}
+
+// read delivers the replies.
+func (p *Process) read() {
+	frame := &io.LimitedReader{R: p.stdout}
+	decoder := json.NewDecoder(frame)
+	for {
+		frame.N = maxFrame
+		var r reply
+		err := decoder.Decode(&r)
+		if err == nil {
+			err = p.deliver(r)
+		}
+		switch {
+		case err == nil:
+			continue
+		case frame.N <= 0:
+			err = fmt.Errorf("more than %d bytes at once", maxFrame)
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			p.fail(ErrGone)
+			return
+		}
+		p.fail(fmt.Errorf("%w: killed for what it sent: %w", ErrGone, err))
+		return
+	}
+}
+
+func (p *Process) deliver(r reply) error {
+	p.mu.Lock()
+	c, known := p.calls[r.ID]
+	if known && !r.Progress {
+		delete(p.calls, r.ID)
+	}
+	p.mu.Unlock()
+	switch {
+	case !known && r.Progress: // of a step that ended beside the last one
+		return nil
+	case !known:
+		return fmt.Errorf("reply to %d, which waits for none", r.ID)
+	case !r.Progress:
+		c.answer <- r
+		return nil
+	}
+	c.steps.Add(1)
+	if c.progress != nil {
+		c.progress()
+	}
+	return nil
+}
+
+// renew tells a helper at work the lease.
+func (p *Process) renew() {
+	if p.options.Lease == nil {
+		return
+	}
+	ticker := time.NewTicker(leaseEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-p.failed:
+			return
+		case <-p.done:
+			return
+		case <-ticker.C:
+		}
+		p.mu.Lock()
+		busy := len(p.calls) > 0
+		p.mu.Unlock()
+		if busy {
+			p.send(request{})
+		}
+	}
+}
+
+// send sends r with the lease as it is now. What can't be sent fails the process.
+func (p *Process) send(r request) {
+	err := func() error {
+		p.sending.Lock()
+		defer p.sending.Unlock()
+		if p.options.Lease != nil {
+			until := p.options.Lease.Until()
+			r.Lease = &until
+		}
+		// It reads at all times, unless something stopped it.
+		if err := p.stdin.SetWriteDeadline(time.Now().Add(p.options.Timeout)); err != nil {
+			return err
+		}
+		return p.encoder.Encode(r)
+	}()
+	if err != nil {
+		p.fail(fmt.Errorf("%w: %w", ErrGone, err))
+	}
+}

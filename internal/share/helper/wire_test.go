@@ -1,0 +1,136 @@
+package helper_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/helper"
+)
+
+// filled returns a T whose fields all have values of their own.
+func filled[T any]() T {
+	var v T
+	n := 0
+	fill(reflect.ValueOf(&v).Elem(), &n)
+	return v
+}
+
+func fill(v reflect.Value, n *int) {
+	*n++
+	switch {
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), n)
+		}
+	case v.Kind() == reflect.String:
+		v.SetString(fmt.Sprintf("<value %d> & é", *n))
+	case v.Kind() == reflect.Bool:
+		v.SetBool(true)
+	case v.CanInt():
+		v.SetInt(int64(-*n))
+	case v.CanUint():
+		v.SetUint(uint64(*n))
+	default:
+		panic("a field that tests can't fill: " + v.Type().String())
+	}
+}
+
+// Every field of every argument and result comes over.
+func TestArgumentsAndResultsCross(t *testing.T) {
+	p, _ := open(t, helper.Options{Command: command("echo-helper")})
+	c, target := filled[dirs.Create](), filled[dirs.Target]()
+	created, err := p.Create(ctx, c)
+	if want := (dirs.Created{ShareID: fmt.Sprintf("%+v", c), Made: true}); err != nil || created != want {
+		t.Errorf("created %+v, %v, want %+v", created, err, want)
+	}
+	progressed := false
+	checks := map[string]error{
+		"":      p.Delete(ctx, target, func() { progressed = true }),
+		" ":     p.Release(ctx, target),
+		" drop": p.Drop(ctx, target),
+	}
+	for prefix, err := range checks {
+		if want := fmt.Sprintf("echo%s %+v", strings.TrimRight(prefix, " "), target); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if !progressed {
+		t.Error("no progress")
+	}
+	if name, err := p.Archive(ctx, target); err != nil || name != fmt.Sprintf("%+v", target) {
+		t.Errorf("archived as %q, %v", name, err)
+	}
+	want := filled[dirs.Record]()
+	want.Owner.Cluster = "a cluster"
+	if records, err := p.Records(ctx, "a cluster"); err != nil || !reflect.DeepEqual(records, []dirs.Record{want, {}}) {
+		t.Errorf("records %+v, %v", records, err)
+	}
+	must(t, p.Probe(ctx))
+}
+
+// failures are what a helper can fail with.
+var failures = []error{
+	errors.New("plain\nwith \"quotes\" & <signs>"),
+	dirs.ErrUntouched,
+	fmt.Errorf("%w: somebody's data", dirs.ErrConflict),
+	fmt.Errorf("%w: it is x", dirs.ErrOtherShare),
+	fmt.Errorf("%w: long ago", dirs.ErrLease),
+	fmt.Errorf("%w: %w", dirs.ErrUntouched, dirs.ErrLease),
+	errors.Join(errors.New("first"), fmt.Errorf("second: %w", &os.PathError{Op: "mkdir", Path: "x", Err: unix.EDQUOT})),
+	&os.PathError{Op: "open", Path: "x", Err: unix.ENOENT},
+	&os.LinkError{Op: "rename", Old: "x", New: "y", Err: unix.EXDEV},
+	context.Canceled,
+	fmt.Errorf("late: %w", context.DeadlineExceeded),
+}
+
+// What an error matches and says is the same on both sides.
+func TestErrorsCross(t *testing.T) {
+	targets := []error{
+		dirs.ErrUntouched, dirs.ErrConflict, dirs.ErrOtherShare, dirs.ErrLease, helper.ErrStale, helper.ErrNoAnswer, helper.ErrGone,
+		context.Canceled, context.DeadlineExceeded, unix.EDQUOT, unix.ENOENT, unix.EXDEV, unix.EIO, fs.ErrNotExist, fs.ErrPermission,
+	}
+	p, _ := open(t, helper.Options{Command: command("echo-helper")})
+	for i, want := range failures {
+		c := create("error")
+		c.Mode = uint32(i)
+		_, err := p.Create(ctx, c)
+		if err == nil || err.Error() != want.Error() {
+			t.Errorf("got %v, want %v", err, want)
+		}
+		for _, target := range targets {
+			if errors.Is(err, target) != errors.Is(want, target) {
+				t.Errorf("%v: matches %v on one side only", want, target)
+			}
+		}
+	}
+}
+
+// Whatever comes in, the server neither panics nor hangs.
+func FuzzServe(f *testing.F) {
+	f.Add(`{"id":1,"op":"open","args":{"path":"/"},"lease":0}{"cancel":1}{"id":2,"op":"create","args":{"SubDir":"x"}}`)
+	f.Add(`{"id":1,"op":"records","args":"x"}`)
+	f.Add(`{"id":-1}`)
+	f.Fuzz(func(_ *testing.T, stdin string) {
+		_ = helper.Serve(strings.NewReader(stdin), io.Discard, openEcho)
+	})
+}
+
+func TestServeRefusesGarbage(t *testing.T) {
+	for _, garbage := range []string{"x", `{"id":"x"}`, `{"id":1`, "[]"} {
+		if err := helper.Serve(strings.NewReader(garbage), &bytes.Buffer{}, openEcho); err == nil {
+			t.Errorf("%s passes", garbage)
+		}
+	}
+	must(t, helper.Serve(strings.NewReader(""), &bytes.Buffer{}, openEcho))
+}

@@ -1,0 +1,88 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/helper"
+)
+
+// immortal is a helper that SIGKILL does not end.
+type immortal struct {
+	Helper
+	done chan struct{}
+}
+
+func (i *immortal) Open(context.Context) error  { return nil }
+func (i *immortal) Probe(context.Context) error { return nil }
+func (i *immortal) PID() int                    { return 4711 }
+func (i *immortal) Done() <-chan struct{}       { return i.done }
+func (i *immortal) Create(context.Context, dirs.Create) (dirs.Created, error) {
+	return dirs.Created{}, helper.ErrNoAnswer
+}
+
+func (i *immortal) End(ctx context.Context) error {
+	select {
+	case <-i.done:
+		return nil
+	case <-ctx.Done():
+	case <-time.After(10 * time.Millisecond):
+	}
+	return errors.New("it does not end")
+}
+
+// As long as the old helper is there, however long that is, there is no second one,
+// and nothing is unmounted under it.
+func TestAHelperThatDoesNotDieGetsNoSecond(t *testing.T) {
+	first := &immortal{done: make(chan struct{})}
+	var started atomic.Int32
+	f := newFixture(t, func(o *Options) {
+		start := o.Start
+		o.Start = func(options helper.Options) (Helper, error) {
+			if started.Add(1) == 1 {
+				return first, nil
+			}
+			return start(options)
+		}
+	})
+	if err := f.create(nfs, "pvc-1"); !errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrUntouched) {
+		t.Errorf("got %v", err)
+	}
+	eventually(t, "it is tried several times", func() bool { return f.events.count("probe failed") > 3 })
+	if err := f.create(nfs, "pvc-1"); !errors.Is(err, ErrNoAnswer) || !errors.Is(err, ErrUntouched) || !strings.Contains(err.Error(), "does not end") {
+		t.Errorf("got %v", err)
+	}
+	if n := started.Load(); n != 1 || len(f.mounter.Calls()) != 1 {
+		t.Errorf("%d helpers, mounted %d times", n, len(f.mounter.Calls()))
+	}
+	close(first.done)
+	f.recovers(t)
+	must(t, f.create(nfs, "pvc-1"))
+	if n := started.Load(); n != 2 {
+		t.Errorf("%d helpers", n)
+	}
+}
+
+// Closing does not wait for it longer than it may.
+func TestCloseWithAHelperThatDoesNotDie(t *testing.T) {
+	first := &immortal{done: make(chan struct{})}
+	f := newFixture(t, func(o *Options) {
+		o.Start = func(helper.Options) (Helper, error) { return first, nil }
+	})
+	_ = f.create(nfs, "pvc-1")
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	started := time.Now()
+	if err := f.Close(short); err == nil {
+		t.Error("no error")
+	}
+	if took := time.Since(started); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+	close(first.done)
+}

@@ -1,0 +1,214 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/volume"
+)
+
+// Manager keeps the mounts and the helpers. Its methods may be called
+// concurrently; package dirs says what they do, and that each is idempotent,
+// whoever else does it too. All of them return: a removal goes on while it
+// progresses, everything else ends within a few times Options.Timeout. When ctx
+// ends, what has not begun does not begin, and what has stops between two steps.
+// An error matches ErrUntouched if nothing was changed.
+type Manager struct {
+	options Options
+	life    *lifetime
+	running sync.WaitGroup // the operations
+
+	mu     sync.Mutex
+	closed bool
+	shares map[string]*access
+	slots  map[volume.Share]*slots
+}
+
+// NewManager returns a Manager that has nothing mounted yet.
+func NewManager(options Options) *Manager {
+	return &Manager{
+		options: options.withDefaults(), life: &lifetime{closing: make(chan struct{})},
+		shares: map[string]*access{}, slots: map[volume.Share]*slots{},
+	}
+}
+
+// Create is dirs.Root.Create.
+func (m *Manager) Create(ctx context.Context, ref Ref, create dirs.Create) (dirs.Created, error) {
+	return do(ctx, m, ref, "create", func(ctx context.Context, h Helper) (dirs.Created, error) { return h.Create(ctx, create) })
+}
+
+// Delete is dirs.Root.Delete.
+func (m *Manager) Delete(ctx context.Context, ref Ref, target dirs.Target) error {
+	return act(ctx, m, ref, "delete", func(ctx context.Context, h Helper) error { return h.Delete(ctx, target, nil) })
+}
+
+// Archive is dirs.Root.Archive.
+func (m *Manager) Archive(ctx context.Context, ref Ref, target dirs.Target) (string, error) {
+	return do(ctx, m, ref, "archive", func(ctx context.Context, h Helper) (string, error) { return h.Archive(ctx, target) })
+}
+
+// Release is dirs.Root.Release.
+func (m *Manager) Release(ctx context.Context, ref Ref, target dirs.Target) error {
+	return act(ctx, m, ref, "release", func(ctx context.Context, h Helper) error { return h.Release(ctx, target) })
+}
+
+// Records is dirs.Root.Records.
+func (m *Manager) Records(ctx context.Context, ref Ref, cluster string) ([]dirs.Record, error) {
+	return do(ctx, m, ref, "records", func(ctx context.Context, h Helper) ([]dirs.Record, error) { return h.Records(ctx, cluster) })
+}
+
+// Drop is dirs.Root.Drop.
+func (m *Manager) Drop(ctx context.Context, ref Ref, target dirs.Target) error {
+	return act(ctx, m, ref, "drop", func(ctx context.Context, h Helper) error { return h.Drop(ctx, target) })
+}
+
+// Serves reports whether share can be worked on at all: any can, unless shares
+// are premounted.
+func (m *Manager) Serves(share volume.Share) bool {
+	_, premounted := m.options.Premounted[share]
+	return premounted || len(m.options.Premounted) == 0
+}
+
+// States returns how the shares are that were asked for so far, in no order.
+func (m *Manager) States() []State {
+	m.mu.Lock()
+	shares := slices.Collect(maps.Values(m.shares))
+	m.mu.Unlock()
+	states := make([]State, 0, len(shares))
+	for _, s := range shares {
+		states = append(states, s.state())
+	}
+	return states
+}
+
+// act is do without a result.
+func act(ctx context.Context, m *Manager, ref Ref, operation string, work func(context.Context, Helper) error) error {
+	_, err := do(ctx, m, ref, operation, func(ctx context.Context, h Helper) (struct{}, error) { return struct{}{}, work(ctx, h) })
+	return err
+}
+
+// do has the helper of a share do work.
+func do[R any](ctx context.Context, m *Manager, ref Ref, operation string, work func(context.Context, Helper) (R, error)) (result R, err error) {
+	defer func(started time.Time) { m.options.Observe(ref.Share, operation, err, time.Since(started)) }(time.Now())
+	s, err := m.share(ref)
+	if err != nil {
+		return result, untouched(err)
+	}
+	defer m.running.Done()
+	ctx, cancel := m.life.bound(ctx)
+	defer cancel()
+	err = s.do(ctx, s.slots.of(operation), func(ctx context.Context, h Helper) error {
+		var err error
+		result, err = work(ctx, h)
+		return err
+	})
+	return result, err
+}
+
+// share returns the access to a share, for one operation of m.running.
+func (m *Manager) share(ref Ref) (*access, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	path, premounted := m.options.Premounted[ref.Share]
+	switch {
+	case m.closed:
+		return nil, errShuttingDown
+	case premounted:
+		ref.MountOptions = nil
+	case len(m.options.Premounted) > 0:
+		var names []string
+		for share := range m.options.Premounted {
+			names = append(names, share.String())
+		}
+		slices.Sort(names)
+		return nil, fmt.Errorf("%s is not one of the shares that are mounted for the provisioner: %s", ref.Share, strings.Join(names, ", "))
+	}
+	s, known := m.shares[ref.key()]
+	if !known {
+		if m.slots[ref.Share] == nil {
+			m.slots[ref.Share] = newSlots(m.options.Concurrency)
+		}
+		s = newAccess(ref, path, m.options, m.slots[ref.Share], m.life)
+		m.shares[ref.key()] = s
+	}
+	m.running.Add(1)
+	return s, nil
+}
+
+// stopGrace is how long running operations have to stop between two steps when
+// the Manager closes, before their helpers are ended.
+const stopGrace = 2 * time.Second
+
+// Close ends all operations and helpers and unmounts all shares, at the same time
+// and until ctx ends. Operations that have not begun are refused from then on.
+// When it returns nil, no process, goroutine or mount is left.
+func (m *Manager) Close(ctx context.Context) error {
+	m.mu.Lock()
+	if !m.closed {
+		close(m.life.closing)
+	}
+	m.closed = true
+	shares := m.shares
+	m.shares = nil
+	m.mu.Unlock()
+
+	grace := stopGrace
+	if deadline, set := ctx.Deadline(); set {
+		grace = min(grace, time.Until(deadline)/4)
+	}
+	stopped, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	_ = wait(stopped, &m.running) // what runs on ends with its helper
+
+	results := make(chan error, len(shares))
+	for _, s := range shares {
+		go func() { results <- s.close(ctx) }()
+	}
+	var errs []error
+	for range shares {
+		errs = append(errs, <-results)
+	}
+	return errors.Join(append(errs, wait(ctx, &m.running), wait(ctx, &m.life.background))...)
+}
+
+// wait waits for group until ctx ends.
+func wait(ctx context.Context, group *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("some operations on shares have not ended: %w", ctx.Err())
+	}
+}
+
+// lifetime is what the shares of one Manager have in common.
+type lifetime struct {
+	closing    chan struct{}  // closed when the Manager closes
+	background sync.WaitGroup // what the shares do by themselves
+}
+
+// bound returns a context that ends with ctx, when the Manager closes, and with
+// the returned function, which must be called.
+func (l *lifetime) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-l.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}

@@ -1,0 +1,148 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sharevol.dev/sharevol/internal/share/helper"
+)
+
+// ownMountOptions are added to a class's mount options for the provisioner's own
+// mount: it runs nothing from a share, and soft lets calls to a dead server fail
+// in the end. Writing file data softly would be unsafe; the provisioner writes none.
+var ownMountOptions = []string{"nosuid", "nodev", "noexec", "soft", "timeo=100", "retrans=2"}
+
+// errNoHelper says that no process could be started.
+var errNoHelper = errors.New("no helper process for the share")
+
+// reach returns a new helper, whose share has answered it. It mounts the share if
+// it is not, and once more if what is mounted does not do: the server may have
+// another address by now, or have forgotten the root (nfs-subdir #214). On a share
+// that does not answer this takes minutes; only those who are patient get it all.
+// The caller has the turn.
+func (s *access) reach(ctx context.Context, patient bool) (Helper, error) {
+	if err := s.bury(ctx); err != nil {
+		return nil, err
+	}
+	if !s.mounts || s.mounted {
+		h, err := s.start(ctx)
+		ours := errors.Is(err, errNoHelper) || errors.Is(err, helper.ErrGone) || ctx.Err() != nil
+		if err == nil || ours || !s.mounts || errors.Is(err, ErrNoAnswer) && !patient {
+			return h, err
+		}
+		if unmountErr := errors.Join(s.bury(ctx), s.unmount(ctx)); unmountErr != nil {
+			return nil, fmt.Errorf("%w; and it can't be mounted anew: %w", err, unmountErr)
+		}
+	}
+	if err := s.mount(ctx); err != nil {
+		return nil, err
+	}
+	return s.start(ctx)
+}
+
+// start starts a helper and opens the share with it.
+func (s *access) start(ctx context.Context) (Helper, error) {
+	h, err := s.options.Start(helper.Options{
+		Path: s.path, NFS: s.mounts, Name: s.ref.Share.String(), Timeout: s.options.Timeout, Lease: s.options.Lease,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoHelper, err)
+	}
+	if err = h.Open(ctx); err == nil {
+		err = h.Probe(ctx)
+	}
+	if err == nil {
+		return h, nil
+	}
+	err = fmt.Errorf("%s: %w", s.ref.Share, err)
+	if !s.mounts && errors.Is(err, unix.ESTALE) {
+		err = fmt.Errorf("%w: the mount at %s is stale, and not the provisioner's own: whoever mounted it must do so anew, as kubelet does for a new pod", err, s.path)
+	}
+	s.mu.Lock()
+	s.old = h
+	s.mu.Unlock()
+	// Also if ctx has ended. If it fails, the next start does, before it begins.
+	_ = s.bury(context.WithoutCancel(ctx))
+	return nil, err
+}
+
+// bury sees to it that the helper before is gone.
+func (s *access) bury(ctx context.Context) error {
+	s.mu.Lock()
+	old := s.old
+	s.mu.Unlock()
+	if old == nil {
+		return nil
+	}
+	if err := old.End(ctx); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrNoAnswer, s.ref.Share, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.old == old { // not yet the next one
+		s.old = nil
+	}
+	return nil
+}
+
+// mount mounts the share. The caller has the turn.
+func (s *access) mount(ctx context.Context) (err error) {
+	defer func(started time.Time) { s.options.Observe(s.ref.Share, "mount", err, time.Since(started)) }(time.Now())
+	if err := os.MkdirAll(s.path, 0o700); err != nil {
+		return err
+	}
+	// A run of ours that was killed may have left its mount, with whatever options.
+	if err := s.options.Mounter.Unmount(ctx, s.path); err != nil {
+		return err
+	}
+	if err := s.options.Mounter.Mount(ctx, s.ref.Share.String(), s.path, slices.Concat(s.ref.MountOptions, ownMountOptions)); err != nil {
+		return err
+	}
+	s.mounted = true
+	return nil
+}
+
+// unmount takes the share's mount and the mount point away. The caller has the
+// turn, and no helper is left, whose open root would make the mount busy.
+func (s *access) unmount(ctx context.Context) error {
+	if s.mounted {
+		if err := s.options.Mounter.Unmount(ctx, s.path); err != nil {
+			return err
+		}
+		s.mounted = false
+	}
+	if err := os.Remove(s.path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// close ends the helper and unmounts the share, for good.
+func (s *access) close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	if s.helper != nil {
+		s.old, s.helper = s.helper, nil
+	}
+	s.mu.Unlock()
+	// Before the turn, which the calls of the helper may hold up.
+	err := s.bury(ctx)
+	if turnErr := s.takeTurn(ctx); turnErr != nil {
+		return errors.Join(err, fmt.Errorf("%s is left as it is: %w", s.ref.Share, turnErr))
+	}
+	defer s.giveTurn()
+	if err == nil {
+		err = s.bury(ctx) // one that was being started
+	}
+	if s.mounts {
+		err = errors.Join(err, s.unmount(ctx))
+	}
+	return err
+}
