@@ -33,9 +33,12 @@ unit: ## unit tests, with the race detector
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 .PHONY: e2e
-e2e: ## the images, the manifests, and both programs on a real cluster with real NFS
+e2e: ## images, manifests, replicas and crashes on a real API server, dead NFS servers, and a whole cluster
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m .
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 ./manifests ./registrar
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -timeout 60m ./controlplane
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./replicas
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./servers
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./e2e
 
 .PHONY: lint
@@ -48,8 +51,8 @@ lint: ## gofmt, go vet and staticcheck
 
 .PHONY: fuzz
 fuzz: ## fuzz what parses, 30 s each
-	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzParseSubDir -fuzztime 30s
-	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzRender -fuzztime 30s
+	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzParseSubDir -fuzztime 30s -fuzzminimizetime 100x
+	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzRender -fuzztime 30s -fuzzminimizetime 100x
 
 .PHONY: build
 build: ## both programs, into bin/

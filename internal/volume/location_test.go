@@ -50,7 +50,7 @@ func TestCanonicalServer(t *testing.T) {
 	for in, want := range map[string]string{
 		"nfs": "nfs", "NFS.Example.COM": "nfs.example.com", "nfs.example.com.": "nfs.example.com", "192.0.2.1": "192.0.2.1",
 		"2001:DB8::0:1": "2001:db8::1", "[2001:db8::1]": "2001:db8::1", "2001:0db8:0:0::0001": "2001:db8::1",
-		"::ffff:192.0.2.1": "192.0.2.1", "[::FFFF:c000:201]": "192.0.2.1", "": "",
+		"[nfs]": "nfs", "::ffff:192.0.2.1": "192.0.2.1", "[::FFFF:c000:201]": "192.0.2.1", "": "",
 	} {
 		if got := CanonicalServer(in); got != want {
 			t.Errorf("CanonicalServer(%q) = %q, want %q", in, got, want)

@@ -59,6 +59,7 @@ func TestSecretsRefused(t *testing.T) {
 		"name's case":           {paramNodePublish, "NFS-${pvc.name}", "x", []string{"-name]: must be a secret's name: at most 253"}},
 		"namespace":             {paramNodePublish, "x", "a.b", []string{"-namespace]: must be a namespace's name: at most 63"}},
 		"namespace, mixed":      {paramNodePublish, "x", "x-${pvc.metadata.namespace}", []string{"-namespace]: " + space}},
+		"namespace, longer":     {paramNodePublish, "x", "${pvc.namespace}-x", []string{"-namespace]: " + space}},
 		"namespace from label":  {paramNodePublish, "x", "${pvc.metadata.labels['a']}", []string{"-namespace]: " + space}},
 		"namespace from name":   {paramProvisioner, "x", "${pvc.metadata.name}", []string{"-namespace]: " + space}},
 		"namespace from volume": {paramProvisioner, "x", "${pv.name}", []string{"-namespace]: " + space}},
