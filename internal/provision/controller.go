@@ -85,6 +85,15 @@ func (k *kicked) AddEventHandlerWithResyncPeriod(handler cache.ResourceEventHand
 	return k.SharedIndexInformer.AddEventHandlerWithResyncPeriod(handler, period)
 }
 
+// GetStore returns the cache for the library, which takes a volume out of it as soon
+// as it has asked the API server to delete that. Another finalizer may hold the volume
+// for long, and Caches must know of it until it is gone: only the watch removes it.
+func (k *kicked) GetStore() cache.Store { return undeleted{k.SharedIndexInformer.GetStore()} }
+
+type undeleted struct{ cache.Store }
+
+func (undeleted) Delete(any) error { return nil }
+
 func (k *kicked) kick() {
 	k.mu.Lock()
 	handlers := append([]cache.ResourceEventHandler(nil), k.handlers...)

@@ -211,12 +211,20 @@ func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.Pe
 	if err := p.checkPlace(ctx, vol.Directory, target.ShareID, pv.Name, p.options.Caches.around); err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
+	var archive string
 	if vol.OnDelete == volume.Delete {
-		return p.options.Shares.Delete(ctx, ref, target)
+		err = p.options.Shares.Delete(ctx, ref, target)
+	} else {
+		archive, err = p.options.Shares.Archive(ctx, ref, target)
 	}
-	name, err := p.options.Shares.Archive(ctx, ref, target)
-	if err == nil {
-		klog.FromContext(ctx).V(2).Info("Moved the volume directory aside", "archive", name)
+	switch {
+	case errors.Is(err, dirs.ErrTaken):
+		// The last attempt got to its end, but the volume could not be told so, and
+		// somebody has waited for the place: a claim of another cluster.
+		klog.FromContext(ctx).Info("Nothing is left of the volume; its place is another one's now", "reason", err.Error())
+		return nil
+	case err == nil && archive != "":
+		klog.FromContext(ctx).V(2).Info("Moved the volume directory aside", "archive", archive)
 	}
 	return err
 }

@@ -35,9 +35,9 @@ func (r *Root) beginTarget(ctx context.Context, t Target) (*call, error) {
 }
 
 func (c *call) delete(ctx context.Context, t Target, progress func()) error {
-	mine, err := c.own(t)
-	if err != nil {
-		return err
+	mine, ownErr := c.own(t)
+	if ownErr != nil && !errors.Is(ownErr, ErrTaken) {
+		return ownErr
 	}
 	left, err := c.findTrashed(ctx, t)
 	if err != nil {
@@ -45,10 +45,12 @@ func (c *call) delete(ctx context.Context, t Target, progress func()) error {
 	}
 	defer left.close()
 	switch {
+	case left == nil && ownErr != nil:
+		return ownErr
 	case left != nil && mine == nil:
 		return conflictf("%s is there without a record of %s: left as it is", left.shown, t.SubDir)
 	case left != nil:
-		return c.removeVolume(ctx, t, left, progress)
+		return c.removeTrashed(ctx, t, left, progress)
 	}
 	dir, err := c.findMade(t, mine)
 	if err != nil {
@@ -101,7 +103,16 @@ func (c *call) throwAway(ctx context.Context, t Target, dir *found, progress fun
 		return errMoved
 	}
 	defer left.close()
-	return c.removeVolume(ctx, t, left, progress)
+	return c.removeTrashed(ctx, t, left, progress)
+}
+
+// removeTrashed is removeVolume of what is in the trash. The mark goes before it: it
+// must not speak for what comes in its place meanwhile, perhaps by hand.
+func (c *call) removeTrashed(ctx context.Context, t Target, dir *found, progress func()) error {
+	if err := c.unlink(ctx, markName(string(t.SubDir), t.Owner)); err != nil {
+		return err
+	}
+	return c.removeVolume(ctx, t, dir, progress)
 }
 
 // removeVolume removes the tree dir, which is all that is left of the volume, then
@@ -139,8 +150,9 @@ func (c *call) forget(ctx context.Context, t Target) error {
 	return nil
 }
 
-// own returns the record of t, nil if there is none. One of another owner is a
-// conflict, and one that says that the data stays.
+// own returns the record of t, nil if there is none. One of another volume is
+// ErrTaken: it was made after that of t was dropped, as the last step of all. One
+// that can't be read, or says that the data stays, is a conflict.
 func (c *call) own(t Target) (*record, error) {
 	if err := c.refresh(); err != nil {
 		return nil, err
@@ -149,6 +161,8 @@ func (c *call) own(t Target) (*record, error) {
 	switch {
 	case err != nil || r == nil:
 		return nil, err
+	case r.Kind == kindVolume && r.owner() != t.Owner:
+		return nil, &kindError{error: r.conflict(string(t.SubDir), t.Owner), kind: ErrTaken}
 	case !r.isOf(kindVolume, t.Owner):
 		return nil, r.conflict(string(t.SubDir), t.Owner)
 	case r.Retain:

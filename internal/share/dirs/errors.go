@@ -17,6 +17,10 @@ var (
 	// ErrConflict says that the directory, or one above it, belongs to another
 	// volume or is somebody's data.
 	ErrConflict = errors.New("the directory is somebody else's")
+	// ErrTaken says that nothing is left of the volume that was to go, and that its
+	// place is recorded for another one, which can only have come after the end of it.
+	// It matches ErrConflict too.
+	ErrTaken = errors.New("another volume has taken the place")
 	// ErrOtherShare says that the share has another id than it should have, or none
 	// where there should be one.
 	ErrOtherShare = errors.New("another share is in its place")

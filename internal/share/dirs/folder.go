@@ -67,13 +67,20 @@ func (r *Root) open(ctx context.Context, want string, create bool) (*folder, err
 // another file system in its place, the handle of the id is stale. Asking for the
 // owners too makes the client forget which records it believes to be missing.
 func (f *folder) isCurrent(root *os.File) bool {
-	for _, file := range []*os.File{f.link, f.owners} {
-		if st, err := statFile(file, fresh); err != nil || st.links == 0 {
-			return false
-		}
+	link, err := statFile(f.link, fresh)
+	if err != nil || link.links == 0 {
+		return false
 	}
-	st, err := statAt(root, folderName, cached)
-	return err == nil && st.identity == f.self
+	owners, err := statFile(f.owners, fresh)
+	if err != nil {
+		return false
+	}
+	dirNow, err := statAt(root, folderName, cached)
+	if err != nil || dirNow.identity != f.self {
+		return false
+	}
+	ownersNow, err := statAt(f.dir, ownersName, cached)
+	return err == nil && ownersNow.identity == owners.identity
 }
 
 // openFolder opens .sharevol, and makes it if create says so. If the id is not

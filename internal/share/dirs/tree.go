@@ -60,7 +60,7 @@ type branch struct {
 // removeTree removes the directory dir and all that is in it, as much as it can.
 // The error tells what is left and why.
 func (c *call) removeTree(ctx context.Context, dir *found, progress func()) error {
-	file, err := c.openBranch(ctx, dir.file, ".", dir.shown)
+	file, err := c.openTop(ctx, dir)
 	if err != nil {
 		return stepError("open", dir.shown, err)
 	}
@@ -86,8 +86,22 @@ func (c *call) removeTree(ctx context.Context, dir *found, progress func()) erro
 	}
 }
 
-// openBranch opens the directory name in dir to read it, and gives its owner the
-// right to do so if that is missing.
+// openTop opens the volume directory to read it, and gives its owner the right to do
+// so if that is missing.
+func (c *call) openTop(ctx context.Context, dir *found) (*os.File, error) {
+	file, err := openAt(dir.file, ".", openDirFlags, dir.shown)
+	if !isDenied(err) {
+		return file, err
+	}
+	if failed := c.change(ctx, func() error { return makeAccessible(dir.file) }); isEnded(failed) {
+		return nil, failed
+	} else if failed != nil {
+		return nil, err // what was wanted is what to tell of
+	}
+	return openAt(dir.file, ".", openDirFlags, dir.shown)
+}
+
+// openBranch is openTop of the directory name in dir.
 func (c *call) openBranch(ctx context.Context, dir *os.File, name, shown string) (*os.File, error) {
 	file, err := openAt(dir, name, openDirFlags, shown)
 	if !isDenied(err) {
@@ -96,7 +110,7 @@ func (c *call) openBranch(ctx context.Context, dir *os.File, name, shown string)
 	if failed := c.makeAccessible(ctx, dir, name, shown); isEnded(failed) {
 		return nil, failed
 	} else if failed != nil {
-		return nil, err // what was wanted is what to tell of
+		return nil, err
 	}
 	return openAt(dir, name, openDirFlags, shown)
 }

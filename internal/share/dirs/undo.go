@@ -68,6 +68,10 @@ func (n *creation) takeBack(ctx context.Context, conflict bool) (bool, error) {
 		case err != nil:
 			return false, err
 		case n.made || marked && unfinished:
+			// In this order: a mark without a directory would speak for the next one.
+			if err := n.unlink(ctx, markName(sub, n.Owner)); err != nil {
+				return false, err
+			}
 			if err := n.rmdir(ctx, dir); err != nil {
 				return false, err
 			}

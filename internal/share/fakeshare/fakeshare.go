@@ -231,7 +231,7 @@ func (s *Shares) own(ref share.Ref, target dirs.Target) (volume.Directory, error
 	dir := s.dirs[at]
 	switch {
 	case recorded && record.Owner != target.Owner:
-		return at, conflict("%s belongs to the volume %s", at.SubDir, record.Owner.Volume)
+		return at, fmt.Errorf("%w: %w", dirs.ErrTaken, conflict("%s belongs to the volume %s", at.SubDir, record.Owner.Volume))
 	case recorded && record.Retain:
 		return at, conflict("%s was made to be retained, and other volumes may use it: left as it is", at.SubDir)
 	case dir != nil && (!recorded || !dir.made):

@@ -46,6 +46,8 @@ func outcome(err error) string {
 	switch {
 	case err == nil:
 		return "ok"
+	case errors.Is(err, dirs.ErrTaken) && errors.Is(err, dirs.ErrConflict) && errors.Is(err, dirs.ErrUntouched):
+		return "taken"
 	case errors.Is(err, dirs.ErrConflict) && errors.Is(err, dirs.ErrUntouched):
 		return "conflict"
 	case errors.Is(err, dirs.ErrOtherShare) && errors.Is(err, dirs.ErrUntouched):

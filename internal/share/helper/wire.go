@@ -63,6 +63,7 @@ type failure struct {
 var kinds = map[string]error{
 	"untouched":  dirs.ErrUntouched,
 	"conflict":   dirs.ErrConflict,
+	"taken":      dirs.ErrTaken,
 	"otherShare": dirs.ErrOtherShare,
 	"lease":      dirs.ErrLease,
 	"stale":      ErrStale,

@@ -97,7 +97,7 @@ var failures = []error{
 // What an error matches and says is the same on both sides.
 func TestErrorsCross(t *testing.T) {
 	targets := []error{
-		dirs.ErrUntouched, dirs.ErrConflict, dirs.ErrOtherShare, dirs.ErrLease, helper.ErrStale, helper.ErrNoAnswer, helper.ErrGone,
+		dirs.ErrUntouched, dirs.ErrConflict, dirs.ErrTaken, dirs.ErrOtherShare, dirs.ErrLease, helper.ErrStale, helper.ErrNoAnswer, helper.ErrGone,
 		context.Canceled, context.DeadlineExceeded, unix.EDQUOT, unix.ENOENT, unix.EXDEV, unix.EIO, fs.ErrNotExist, fs.ErrPermission,
 	}
 	p, _ := open(t, helper.Options{Command: command("echo-helper")})
