@@ -55,6 +55,9 @@ func TestEndToEnd(t *testing.T) {
 		{"TwoClaimsAtOnce", w.testTwoClaimsAtOnce},
 		{"Retain", w.testRetain},
 		{"VolumeDeletedFirst", w.testVolumeDeletedFirst},
+		{"EveryParameter", w.testEveryParameter},
+		{"OneDirectory", w.testOneDirectory},
+		{"Secret", w.testSecret},
 		{"OtherUsersFilesAreRemoved", w.testOtherUsersFilesAreRemoved},
 		{"WaitForFirstConsumer", w.testWaitForFirstConsumer},
 		{"NodeIsGone", w.testNodeIsGone},
@@ -66,6 +69,7 @@ func TestEndToEnd(t *testing.T) {
 		{"RestartProvisioner", w.testRestartProvisioner},
 		{"RestartNodePlugin", w.testRestartNodePlugin},
 		{"Sanity", w.testSanity},
+		{"Unprivileged", w.testUnprivileged},
 		{"Permissions", w.testPermissions}, // last: of all calls before
 	} {
 		if !t.Run(test.name, test.run) {
@@ -78,7 +82,7 @@ func TestEndToEnd(t *testing.T) {
 // describe prints what went on, near the failure.
 func describe(t *testing.T, w world) {
 	events, err := w.Cluster.Kubectl(context.Background(), "get", "events,pods,pvc,pv", "-A", "--request-timeout=10s")
-	t.Logf("%s %v", events, err)
+	t.Logf("%s %v %v", events, err, w.Cluster.Alive())
 }
 
 func uptime() string {

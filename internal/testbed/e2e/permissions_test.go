@@ -39,8 +39,15 @@ func (w world) testPermissions(t *testing.T) {
 	}
 	role, err := w.client.RbacV1().ClusterRoles().Get(t.Context(), "sharevol-provisioner", metav1.GetOptions{})
 	check(t, err)
+	rules := role.Rules
+	// The second is the user's own, for the secret that a class names.
+	for _, name := range []string{"sharevol-provisioner", "sharevol-provisioner-secret"} {
+		role, err := w.client.RbacV1().Roles(guest.SystemNamespace).Get(t.Context(), name, metav1.GetOptions{})
+		check(t, err)
+		rules = append(rules, role.Rules...)
+	}
 	granted := map[string]bool{}
-	for _, rule := range role.Rules {
+	for _, rule := range rules {
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
 				for _, verb := range rule.Verbs {

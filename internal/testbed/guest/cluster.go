@@ -40,6 +40,7 @@ var componentEnv = []string{"GOGC=400"}
 type Cluster struct {
 	note       func(format string, args ...any)
 	client     kubernetes.Interface
+	env        []string // of the components
 	cancel     context.CancelFunc
 	mu         sync.Mutex
 	components []*process
@@ -49,6 +50,13 @@ type Cluster struct {
 // node is ready and pods can be made. note gets a line for each thing that is ready. The cluster runs until
 // Stop, or until ctx ends.
 func StartCluster(ctx context.Context, note func(format string, args ...any)) (*Cluster, error) {
+	return startCluster(ctx, note, (*Cluster).start)
+}
+
+// startCluster prepares what all components need and lets start bring them up.
+func startCluster(ctx context.Context, note func(format string, args ...any),
+	start func(c *Cluster, running, starting context.Context) error,
+) (*Cluster, error) {
 	if err := writeConfig(); err != nil {
 		return nil, err
 	}
@@ -65,10 +73,10 @@ func StartCluster(ctx context.Context, note func(format string, args ...any)) (*
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	running, cancel := context.WithCancel(ctx)
-	c := &Cluster{note: note, client: client, cancel: cancel}
+	c := &Cluster{note: note, client: client, env: componentEnv, cancel: cancel}
 	starting, done := context.WithTimeout(ctx, startWithin)
 	defer done()
-	if err := c.start(running, starting); err != nil {
+	if err := start(c, running, starting); err != nil {
 		return nil, errors.Join(err, c.DumpLogs(ctx, os.Stderr), c.Stop())
 	}
 	return c, nil
@@ -108,7 +116,7 @@ func (c *Cluster) start(running, starting context.Context) error {
 			return err
 		}
 		c.note("the API server is ready")
-		if err := c.launch(running, third()); err != nil {
+		if err := c.launch(running, third(controllers)); err != nil {
 			return err
 		}
 		// before the controller has made it, no pod of its namespace is admitted
@@ -126,7 +134,7 @@ func (c *Cluster) start(running, starting context.Context) error {
 
 func (c *Cluster) launch(ctx context.Context, components []component) error {
 	for _, it := range components {
-		p, err := startProcess(ctx, testbed.GuestLogs, componentEnv, it.name, it.program, it.args...)
+		p, err := startProcess(ctx, testbed.GuestLogs, c.env, it.name, it.program, it.args...)
 		if err != nil {
 			return err
 		}
@@ -144,12 +152,12 @@ func (c *Cluster) check(try func(ctx context.Context) error) Check {
 		if err == nil {
 			return true, "", nil
 		}
-		return false, err.Error(), c.alive()
+		return false, err.Error(), c.Alive()
 	}
 }
 
-// alive returns an error for each component that has ended by itself.
-func (c *Cluster) alive() error {
+// Alive returns an error for each component that has ended by itself.
+func (c *Cluster) Alive() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []error

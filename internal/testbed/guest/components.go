@@ -68,7 +68,7 @@ func second() []component {
 }
 
 // third is the one that gives up 10 s after it began to wait for a ready server.
-func third() []component {
+func third(controllers []string) []component {
 	return []component{
 		{"kube-controller-manager", filepath.Join(testbed.GuestPrograms, "kube-controller-manager"), []string{
 			"--kubeconfig=" + KubeconfigPath, "--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000",
@@ -81,5 +81,5 @@ func third() []component {
 
 // all are the components, by the order in which they start.
 func all() []component {
-	return slices.Concat(first(), second(), third())
+	return slices.Concat(first(), second(), third(controllers))
 }

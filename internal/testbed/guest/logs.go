@@ -2,8 +2,10 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -55,6 +57,9 @@ func (c *Cluster) DumpLogs(ctx context.Context, w io.Writer) error {
 	}
 	for _, it := range all() {
 		text, err := tail(filepath.Join(testbed.GuestLogs, it.name+".log"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was never started
+		}
 		if err := section(w, it.name, text, err, logTail); err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func startProcess(ctx context.Context, logDir string, env []string, name, progra
 func (p *process) alive() error {
 	select {
 	case <-p.exited:
-		return fmt.Errorf("%s ended: see its log", p.name)
+		return fmt.Errorf("%s ended (%s): see its log", p.name, p.cmd.ProcessState)
 	default:
 		return nil
 	}

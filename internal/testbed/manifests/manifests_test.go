@@ -35,6 +35,7 @@ type installation struct {
 	deployment *appsv1.Deployment
 	daemonSet  *appsv1.DaemonSet
 	role       *rbacv1.ClusterRole
+	leases     *rbacv1.Role
 	accounts   []*corev1.ServiceAccount
 }
 
@@ -95,14 +96,16 @@ func render(t *testing.T, path ...string) installation {
 			in.daemonSet = o
 		case *rbacv1.ClusterRole:
 			in.role = o
+		case *rbacv1.Role:
+			in.leases = o
 		case *corev1.ServiceAccount:
 			in.accounts = append(in.accounts, o)
-		case *rbacv1.ClusterRoleBinding:
+		case *rbacv1.ClusterRoleBinding, *rbacv1.RoleBinding:
 		default:
 			t.Errorf("unexpected %T", o)
 		}
 	}
-	if in.namespace == nil || in.driver == nil || in.deployment == nil || in.daemonSet == nil || in.role == nil || len(in.accounts) != 2 {
+	if in.namespace == nil || in.driver == nil || in.deployment == nil || in.daemonSet == nil || in.role == nil || in.leases == nil || len(in.accounts) != 2 {
 		t.Fatalf("%s is not complete", dir)
 	}
 	return in
@@ -164,8 +167,28 @@ func TestProvisionerPod(t *testing.T) {
 	must(t, slices.Contains(c.SecurityContext.Capabilities.Add, "SYS_ADMIN"), "mount needs SYS_ADMIN")
 	// containerd's default profile denies mount even with SYS_ADMIN.
 	must(t, c.SecurityContext.AppArmorProfile.Type == corev1.AppArmorProfileTypeUnconfined, "AppArmor unconfined")
-	must(t, in.deployment.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType, "one at a time")
+	must(t, in.deployment.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType, "one at a time on the node's network")
 	must(t, argument(c, "--driver-name") == in.driver.Name, "the driver's name")
+	must(t, len(c.Env) == 1 && c.Env[0].Name == "POD_NAME" && c.Env[0].ValueFrom.FieldRef.FieldPath == "metadata.name", "the Lease is held under the pod's name")
+}
+
+// No capability, no root, no host network; kubelet mounts what the program is told
+// is mounted.
+func TestUnprivilegedProvisionerPod(t *testing.T) {
+	in := render(t, "overlays", "unprivileged")
+	pod := in.deployment.Spec.Template.Spec
+	c := pod.Containers[0]
+	security := c.SecurityContext
+	must(t, len(pod.Containers) == 1 && !pod.HostNetwork && pod.DNSPolicy == corev1.DNSClusterFirst, "one container on the pods' network")
+	must(t, *security.RunAsNonRoot && *security.RunAsUser != 0 && !*security.AllowPrivilegeEscalation, "an ordinary user")
+	must(t, slices.Equal(security.Capabilities.Drop, []corev1.Capability{"ALL"}) && security.Capabilities.Add == nil, "no capability")
+	must(t, *security.ReadOnlyRootFilesystem && security.AppArmorProfile == nil && security.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault, "the default profiles")
+	must(t, c.LivenessProbe.HTTPGet.Host == "" && argument(c, "--http-address") == ":"+c.LivenessProbe.HTTPGet.Port.String(), "kubelet reaches the probes")
+	must(t, len(pod.Volumes) == 1 && len(c.VolumeMounts) == 1, "the share and nothing else")
+	volume := pod.Volumes[0].NFS
+	must(t, argument(c, "--premounted") == volume.Server+":"+volume.Path+"="+c.VolumeMounts[0].MountPath, "the share that kubelet mounts")
+	must(t, argument(c, "--driver-name") == in.driver.Name, "the driver's name")
+	must(t, in.daemonSet.Spec.Template.Spec.HostNetwork, "the node plugin is as ever")
 }
 
 func TestNodePod(t *testing.T) {
@@ -207,11 +230,20 @@ func TestNodePod(t *testing.T) {
 // many on its command line, that word is the only fault that it names.
 func TestProgramsTakeTheirArguments(t *testing.T) {
 	in := render(t)
-	for program, c := range map[string]corev1.Container{
-		"provisioner": in.deployment.Spec.Template.Spec.Containers[0],
-		"nodeplugin":  in.daemonSet.Spec.Template.Spec.Containers[1],
+	for _, run := range []struct {
+		program string
+		c       corev1.Container
+	}{
+		{"provisioner", in.deployment.Spec.Template.Spec.Containers[0]},
+		{"provisioner", render(t, "overlays", "unprivileged").deployment.Spec.Template.Spec.Containers[0]},
+		{"nodeplugin", in.daemonSet.Spec.Template.Spec.Containers[1]},
 	} {
-		cmd := exec.Command("go", append([]string{"run", "-trimpath", "./" + program, "surplus"}, c.Args...)...)
+		program, c := run.program, run.c
+		args := append([]string{"run", "-trimpath", "./" + program, "surplus"}, c.Args...)
+		if program == "provisioner" {
+			args = append(args, "--lease-namespace=x") // which it finds in its pod
+		}
+		cmd := exec.Command("go", args...)
 		cmd.Dir = root(t)
 		out, err := cmd.CombinedOutput()
 		want := c.Name + ": bad command line:\nunexpected argument \"surplus\": only flags are taken\n--help"
@@ -237,7 +269,10 @@ func TestSELinuxIsAnOption(t *testing.T) {
 
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root(t), "manifests", "examples", "*.yaml"))
-	if err != nil || len(files) != 3 {
+	if err == nil {
+		files = append(files, filepath.Join(root(t), "manifests", "examples", "secret", "storageclass.yaml"))
+	}
+	if err != nil || len(files) != 4 {
 		t.Fatalf("%v, %v", files, err)
 	}
 	for _, file := range files {
@@ -248,7 +283,7 @@ func TestExamples(t *testing.T) {
 		for _, object := range decode(t, data) {
 			if class, ok := object.(*storagev1.StorageClass); ok {
 				must(t, class.Provisioner == volume.DefaultDriverName, "the provisioner's name")
-				if _, errs := volume.ParseClass(class.Parameters, class.MountOptions); len(errs) > 0 {
+				if _, errs := volume.ParseClass(class.Parameters, class.MountOptions, volume.Delete); len(errs) > 0 {
 					t.Error(errs)
 				}
 			}
