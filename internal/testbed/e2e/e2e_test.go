@@ -65,10 +65,11 @@ func TestEndToEnd(t *testing.T) {
 		{"TwoNamesOfOneServer", w.testTwoNamesOfOneServer},
 		{"LinkOnTheServer", w.testLinkOnTheServer},
 		{"BadInput", w.testBadInput},
-		{"Health", w.testHealth}, // before a restart: it looks at what was counted
-		{"RestartProvisioner", w.testRestartProvisioner},
-		{"RestartNodePlugin", w.testRestartNodePlugin},
+		{"Health", w.testHealth},
 		{"Sanity", w.testSanity},
+		{"RestartNodePlugin", w.testRestartNodePlugin},
+		{"RepeatedEvent", w.testRepeatedEvent}, // a minute after BadInput, before the provisioner restarts
+		{"RestartProvisioner", w.testRestartProvisioner},
 		{"Unprivileged", w.testUnprivileged},
 		{"Permissions", w.testPermissions}, // last: of all calls before
 	} {

@@ -108,10 +108,21 @@ func (w world) testBadInput(t *testing.T) {
 	if events, err := w.events(t.Context(), "bad-class", "ProvisioningFailed"); err != nil || len(events) != 1 {
 		t.Errorf("%d different events, %v", len(events), err)
 	}
-	for _, claim := range []string{"bad-class", "selector", "source", "block"} {
+	for _, claim := range []string{"selector", "source", "block"} {
 		check(t, w.DeleteClaim(t.Context(), claim))
 	}
 	if after := entries(t, dir); after != before {
 		t.Errorf("%d entries on the share, %d before", after, before)
 	}
+}
+
+// The claim that testBadInput has left: a repeated failure is counted in the same
+// event, after a minute.
+func (w world) testRepeatedEvent(t *testing.T) {
+	err := w.Wait(t.Context(), "the event to be counted", func(ctx context.Context) (bool, string, error) {
+		events, err := w.events(ctx, "bad-class", "ProvisioningFailed")
+		return len(events) == 1 && events[0].Count > 1, fmt.Sprint(events), err
+	})
+	check(t, err)
+	check(t, w.DeleteClaim(t.Context(), "bad-class"))
 }

@@ -33,14 +33,15 @@ const (
 // startWithin bounds the start of the cluster, which takes about a minute.
 const startWithin = 5 * time.Minute
 
-// componentEnv trades memory, of which the machine has enough, for its slow processor's time.
-var componentEnv = []string{"GOGC=400"}
+// componentEnv keeps the heaps small. It is not memory that the machine is short of, but of the host's
+// mappings: one for each page that a program touches, and 65,530 for each program at most
+// (vm.max_map_count), after which the user-mode kernel ends it with SIGKILL.
+var componentEnv = []string{"GOGC=100", "GOMEMLIMIT=160MiB"}
 
 // Cluster is a running cluster of one node, on which pods run. Its methods may be called concurrently.
 type Cluster struct {
 	note       func(format string, args ...any)
 	client     kubernetes.Interface
-	env        []string // of the components
 	cancel     context.CancelFunc
 	mu         sync.Mutex
 	components []*process
@@ -73,7 +74,7 @@ func startCluster(ctx context.Context, note func(format string, args ...any),
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	running, cancel := context.WithCancel(ctx)
-	c := &Cluster{note: note, client: client, env: componentEnv, cancel: cancel}
+	c := &Cluster{note: note, client: client, cancel: cancel}
 	starting, done := context.WithTimeout(ctx, startWithin)
 	defer done()
 	if err := start(c, running, starting); err != nil {
@@ -134,7 +135,7 @@ func (c *Cluster) start(running, starting context.Context) error {
 
 func (c *Cluster) launch(ctx context.Context, components []component) error {
 	for _, it := range components {
-		p, err := startProcess(ctx, testbed.GuestLogs, c.env, it.name, it.program, it.args...)
+		p, err := startProcess(ctx, testbed.GuestLogs, componentEnv, it.name, it.program, it.args...)
 		if err != nil {
 			return err
 		}

@@ -20,11 +20,6 @@ var storageAPIs = []string{
 	"node.k8s.io/v1", "discovery.k8s.io/v1", "admissionregistration.k8s.io/v1",
 }
 
-// controlPlaneEnv keeps the heaps small. Under load it is not memory that the machine is short of, but of
-// the host's mappings: one for each page that a program touches, and 65,530 for each program at most
-// (vm.max_map_count), after which the kernel ends it.
-var controlPlaneEnv = []string{"GOGC=100"}
-
 // StartControlPlane starts what claims and volumes need, and no node: etcd, the API server, and of the
 // controllers those for volumes. It is ready in half the time of StartCluster. Kubelet and containerd,
 // pods and images are not to be had; programs run as processes of the machine, with KubeconfigPath.
@@ -33,7 +28,6 @@ func StartControlPlane(ctx context.Context, note func(format string, args ...any
 }
 
 func (c *Cluster) startControlPlane(running, starting context.Context) error {
-	c.env = controlPlaneEnv
 	needed := slices.DeleteFunc(first(), func(it component) bool { return it.name == "containerd" })
 	for _, it := range needed {
 		for i, arg := range it.args {
