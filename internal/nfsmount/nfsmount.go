@@ -141,9 +141,9 @@ func (m *Mounter) Unmount(ctx context.Context, target string) error {
 			return err
 		}
 		// -i: no helper that would call the server; -c: no look at the path itself.
-		err = m.umount(ctx, "-n", "-c", "-i", target)
+		err = m.umount(ctx, m.plainTimeout(ctx), "-n", "-c", "-i", target)
 		if err != nil {
-			err = m.umount(ctx, "-n", "-c", "-i", "-l", target)
+			err = m.umount(ctx, m.options.UnmountTimeout, "-n", "-c", "-i", "-l", target)
 		}
 		// Another process may have unmounted it meanwhile: only mountinfo counts.
 		if after, readErr := m.Layers(target); readErr != nil || len(after) >= len(before) {
@@ -152,8 +152,18 @@ func (m *Mounter) Unmount(ctx context.Context, target string) error {
 	}
 }
 
-func (m *Mounter) umount(ctx context.Context, args ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, m.options.UnmountTimeout)
+// plainTimeout bounds the umount that may wait for a dead server, so that there is
+// time left for detaching.
+func (m *Mounter) plainTimeout(ctx context.Context) time.Duration {
+	timeout := m.options.UnmountTimeout
+	if deadline, set := ctx.Deadline(); set {
+		timeout = min(timeout, time.Until(deadline)/3)
+	}
+	return timeout
+}
+
+func (m *Mounter) umount(ctx context.Context, timeout time.Duration, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if output, err := run(ctx, "umount", args...); err != nil {
 		return fmt.Errorf("umount %s: %w", args[len(args)-1], classify(output, err))

@@ -29,7 +29,7 @@ type Controller struct {
 // its leader election asks for a lock that client-go no longer has.
 func NewController(client kubernetes.Interface, options Options, workers int) (*Controller, *Provisioner) {
 	pace := newPace()
-	options.Refused = pace.refuse
+	options.Note = pace.note
 	provisioner := New(options)
 	claims := &kicked{SharedIndexInformer: options.Caches.claims, waits: claimWaits}
 	volumes := &kicked{SharedIndexInformer: options.Caches.volumes, waits: volumeWaits}

@@ -27,9 +27,15 @@ func TestPace(t *testing.T) {
 		t.Errorf("after a success %v", again)
 	}
 	for range 5 {
-		p.refuse("refused")
+		p.note("refused", refused)
 		if d := p.When("refused"); d < time.Minute || d > lastRetry {
 			t.Errorf("after a refusal %v", d)
+		}
+	}
+	for range 10 {
+		p.note("failing", busy)
+		if d := p.When("failing"); d > busyRetry {
+			t.Errorf("on a busy share %v", d)
 		}
 	}
 	if d := p.When("refused"); d != delays[0] {

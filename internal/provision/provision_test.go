@@ -157,13 +157,17 @@ func TestProvisioningState(t *testing.T) {
 // A refused claim is told from one that failed, for the pace of its retries.
 func TestRefusalsAreReported(t *testing.T) {
 	f := newFixture(t)
-	var refused []string
-	f.options.Refused = func(claim string) { refused = append(refused, claim) }
+	var notes []string
+	f.options.Note = func(item string, kind failure) { notes = append(notes, fmt.Sprint(item, kind)) }
 	bad := request1()
 	bad.StorageClass.Parameters["server"] = ""
 	_, state, err := f.Provision(ctx, bad)
-	if err == nil || state != controller.ProvisioningNoChange || !slices.Equal(refused, []string{"1"}) {
-		t.Errorf("%v, %v, %v", state, err, refused)
+	if err == nil || state != controller.ProvisioningNoChange || !slices.Equal(notes, []string{fmt.Sprint("1", refused)}) {
+		t.Errorf("%v, %v, %v", state, err, notes)
+	}
+	f.shares.Err = fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrBusy)
+	if _, _, err := f.Provision(ctx, request1()); err == nil || notes[1] != fmt.Sprint("1", busy) {
+		t.Errorf("%v, %v", err, notes)
 	}
 }
 

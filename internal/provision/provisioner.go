@@ -49,8 +49,9 @@ type Options struct {
 	Caches *Caches
 	// Lease returns an error while another replica may be at work. Nil means always ours.
 	Lease func() error
-	// Refused is told the UID of a claim that can't be served as it is. Nil is fine.
-	Refused func(claim string)
+	// Note is told of a failure that has a pace of its own, with the UID of the claim
+	// or the name of the volume. Nil is fine.
+	Note func(item string, kind failure)
 }
 
 // Provisioner makes and removes the volumes of one driver. Its methods may be
@@ -75,8 +76,8 @@ func New(options Options) *Provisioner {
 	if options.Lease == nil {
 		options.Lease = func() error { return nil }
 	}
-	if options.Refused == nil {
-		options.Refused = func(string) {}
+	if options.Note == nil {
+		options.Note = func(string, failure) {}
 	}
 	return &Provisioner{options: options, working: map[string]int{}}
 }
@@ -114,7 +115,7 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 	r, err := p.request(options)
 	if err != nil {
 		// Before the share was reached: whatever an earlier attempt began, stands.
-		p.options.Refused(string(options.PVC.UID))
+		p.options.Note(string(options.PVC.UID), refused)
 		return nil, controller.ProvisioningNoChange, err
 	}
 	logger := klog.FromContext(ctx).WithValues("volume", options.PVName, "claim", klog.KObj(options.PVC), "share", r.class.Share.String())
@@ -123,6 +124,7 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 	}
 	started := time.Now()
 	created, err := p.create(ctx, r)
+	p.noteBusy(string(options.PVC.UID), err)
 	switch {
 	case errors.Is(err, dirs.ErrUntouched) && (ctx.Err() != nil || p.options.Lease() != nil):
 		return nil, controller.ProvisioningNoChange, errStopping
@@ -177,6 +179,7 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
 	started := time.Now()
 	err = p.carryOut(klog.NewContext(ctx, logger), vol, pv)
+	p.noteBusy(pv.Name, err)
 	switch {
 	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
 		return errStopping
@@ -186,6 +189,12 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	fault.Point("directory-gone")
 	logger.Info("Done with the volume directory", "onDelete", vol.OnDelete, "duration", time.Since(started))
 	return nil
+}
+
+func (p *Provisioner) noteBusy(item string, err error) {
+	if errors.Is(err, share.ErrBusy) {
+		p.options.Note(item, busy)
+	}
 }
 
 func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.PersistentVolume) error {

@@ -12,11 +12,13 @@ import (
 // then after twice as long each time, at most every lastRetry, for ever; all of
 // them together retryRate times a second. A claim that can't be served as it is
 // begins with refusedRetry: only a change of it or its class can help, and a
-// change of the claim is acted on at once.
+// change of the claim is acted on at once. One whose share was busy waits for
+// busyRetry at most: nothing is wrong with it.
 const (
 	firstRetry   = 250 * time.Millisecond
 	lastRetry    = 5 * time.Minute
 	refusedRetry = time.Minute
+	busyRetry    = 5 * time.Second
 	retryRate    = 100
 	retryBurst   = 1000
 )
@@ -27,9 +29,17 @@ type pace struct {
 	workqueue.TypedRateLimiter[any]
 	refusals workqueue.TypedRateLimiter[any]
 
-	mu      sync.Mutex
-	refused map[any]bool // that the last failure was a refusal
+	mu   sync.Mutex
+	kind map[any]failure // of the attempt that has just failed, if it is a special one
 }
+
+// failure is a kind of failure that has a pace of its own.
+type failure int
+
+const (
+	refused failure = iota + 1 // by the claim's or its class's fault
+	busy                       // the share had no time for it
+)
 
 func newPace() *pace {
 	return &pace{
@@ -38,25 +48,28 @@ func newPace() *pace {
 			&workqueue.TypedBucketRateLimiter[any]{Limiter: rate.NewLimiter(retryRate, retryBurst)},
 		),
 		refusals: workqueue.NewTypedItemExponentialFailureRateLimiter[any](refusedRetry, lastRetry),
-		refused:  map[any]bool{},
+		kind:     map[any]failure{},
 	}
 }
 
-// refuse notes that the attempt that runs fails by the claim's or its class's fault.
-func (p *pace) refuse(claim string) {
+// note says how the attempt for item that runs fails.
+func (p *pace) note(item string, kind failure) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refused[claim] = true
+	p.kind[item] = kind
 }
 
 // When returns how long item is to wait after a failure.
 func (p *pace) When(item any) time.Duration {
 	p.mu.Lock()
-	refused := p.refused[item]
-	delete(p.refused, item) // the next failure may be of another kind
+	kind := p.kind[item]
+	delete(p.kind, item) // the next failure may be of another kind
 	p.mu.Unlock()
-	if refused {
+	switch kind {
+	case refused:
 		return p.refusals.When(item)
+	case busy:
+		return min(p.TypedRateLimiter.When(item), busyRetry)
 	}
 	return p.TypedRateLimiter.When(item)
 }
@@ -64,7 +77,7 @@ func (p *pace) When(item any) time.Duration {
 // Forget is called when item has succeeded.
 func (p *pace) Forget(item any) {
 	p.mu.Lock()
-	delete(p.refused, item)
+	delete(p.kind, item)
 	p.mu.Unlock()
 	p.refusals.Forget(item)
 	p.TypedRateLimiter.Forget(item)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -25,7 +26,19 @@ var errShuttingDown = errors.New("shutting down")
 // slots has one token for each operation that runs on a share, however it is
 // mounted. Creations have their own, so that none waits behind the removal of big
 // trees.
-type slots struct{ creations, removals chan struct{} }
+type slots struct {
+	creations, removals chan struct{}
+	moved               atomic.Int64 // when an operation last began or ended, in Unix nanoseconds
+}
+
+// stillAfter is how long after the last operation began or ended nobody waits for a
+// slot any more: whoever does holds a worker that other shares need, and the server
+// may be dead.
+const stillAfter = time.Second
+
+func (s *slots) move() { s.moved.Store(time.Now().UnixNano()) }
+
+func (s *slots) still() bool { return time.Since(time.Unix(0, s.moved.Load())) > stillAfter }
 
 func newSlots(concurrency int) *slots {
 	return &slots{creations: make(chan struct{}, concurrency), removals: make(chan struct{}, concurrency)}
@@ -96,7 +109,11 @@ func (s *access) do(ctx context.Context, slots chan struct{}, work func(context.
 	if err := s.enter(ctx, slots); err != nil {
 		return untouched(err)
 	}
-	defer func() { <-slots }()
+	s.slots.move()
+	defer func() {
+		s.slots.move()
+		<-slots
+	}()
 	h, err := s.begin(ctx)
 	if err != nil {
 		return untouched(err)
@@ -106,7 +123,8 @@ func (s *access) do(ctx context.Context, slots chan struct{}, work func(context.
 }
 
 // enter takes a slot. On a share that works it waits for one for a moment; on one
-// that is set aside it does not, so that the callers are free for other shares.
+// that is set aside, or on which nothing moves, it does not, so that the callers are
+// free for other shares.
 func (s *access) enter(ctx context.Context, slots chan struct{}) error {
 	for deadline := time.Now().Add(s.options.Patience); ; {
 		if err := s.refusal(); err != nil {
@@ -118,8 +136,8 @@ func (s *access) enter(ctx context.Context, slots chan struct{}) error {
 		default:
 		}
 		wait := min(time.Until(deadline), 100*time.Millisecond)
-		if wait <= 0 {
-			return fmt.Errorf("%s is busy with %d other operations", s.ref.Share, cap(slots))
+		if wait <= 0 || s.slots.still() {
+			return fmt.Errorf("%w: %s has %d operations under way", ErrBusy, s.ref.Share, cap(slots))
 		}
 		select {
 		case slots <- struct{}{}:

@@ -189,6 +189,11 @@ func wait(ctx context.Context, group *sync.WaitGroup) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+	}
+	select {
+	case <-done: // both were ready
+		return nil
+	default:
 		return fmt.Errorf("some operations on shares have not ended: %w", ctx.Err())
 	}
 }

@@ -23,6 +23,9 @@ var (
 	// ErrNoAnswer says that the server did not answer in time. What was asked may
 	// still take effect, unless the error matches ErrUntouched too.
 	ErrNoAnswer = helper.ErrNoAnswer
+	// ErrBusy says that the share does as much as it may at a time. It matches
+	// ErrUntouched, and the operation is worth another try soon.
+	ErrBusy = errors.New("the share is busy")
 )
 
 // Ref says which share to work on and how to mount it. The same share under
@@ -68,7 +71,7 @@ type Options struct {
 	// time, 8 when zero.
 	Concurrency int
 	// Patience is how long an operation waits for its turn on a share that works,
-	// 5 s when zero. On one that does not it waits for nothing.
+	// 5 s when zero. On one on which nothing moves it waits a second at most.
 	Patience time.Duration
 	// Idle is after how long without operations a share's helper ends, 1 min when
 	// zero. The share stays mounted until Close.

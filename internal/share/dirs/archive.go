@@ -175,24 +175,32 @@ func (c *call) makeArchive(ctx context.Context, t Target) (_ *place, err error) 
 // there before this call. An earlier one, or another one at the same time, has made
 // nothing in it but the entry that leads on. All else is somebody's.
 func (c *call) checkArchive(ctx context.Context, t Target, dir *os.File, next string) error {
+	top := archiveTop(t.Owner)
+	if err := c.refresh(); err != nil {
+		return err
+	}
+	parent, err := c.parent(top) // of volumes that are being made in it, or were
+	if err != nil {
+		return err
+	}
+	if parent != nil {
+		if gone, err := c.removeUnused(ctx, top); err != nil {
+			return err
+		} else if gone {
+			return errMoved
+		}
+	}
 	names, err := firstNames(dir, 2)
 	if err != nil {
 		return stepError("read", dir.Name(), err)
 	}
-	if err := c.refresh(); err != nil {
-		return err
-	}
-	parent, err := c.parent(archiveTop(t.Owner)) // of volumes that are being made in it
-	if err != nil {
-		return err
-	}
 	if parent == nil && (len(names) == 0 || len(names) == 1 && names[0] == next) {
 		return nil
 	}
-	if err := c.dropRecord(ctx, archiveTop(t.Owner), kindArchive, t.Owner); err != nil {
+	if err := c.dropRecord(ctx, top, kindArchive, t.Owner); err != nil {
 		return err
 	}
-	return conflictf("%s exists, with something else in it: nothing was moved there", archiveTop(t.Owner))
+	return conflictf("%s exists, with something else in it: nothing was moved there", top)
 }
 
 // dropArchive removes the record of the archive of t, and what was made for it if

@@ -74,6 +74,25 @@ func TestNoArchiveIsOverwritten(t *testing.T) {
 	}
 }
 
+// A volume below the archive's directory is being made, or was until a crash.
+func TestAnArchiveWhereAParentIs(t *testing.T) {
+	s := newShare(t)
+	root := s.open(Options{})
+	with(create("a"))(s, root)
+	text, err := newRecord(kindParent, "archived-pvc-a", Owner{}, false).text()
+	must(t, err)
+	must(t, os.Symlink(text, s.in(folderName, ownersName, parentName("archived-pvc-a"))))
+	s.write("x", "archived-pvc-a", "being made", "file")
+	is(t, doArchive(create("a"))(ctx, root), ErrConflict, ErrUntouched)
+	must(t, os.RemoveAll(s.in("archived-pvc-a", "being made")))
+	must(t, doArchive(create("a"))(ctx, root))
+	s.has("x", "archived-pvc-a", "a", "file")
+	if left := entries(s, folderName, ownersName); len(left) > 0 {
+		t.Error(left)
+	}
+	must(t, os.Chmod(s.in("archived-pvc-a", "a", "closed"), 0o700))
+}
+
 func TestArchiveOfWhatIsGone(t *testing.T) {
 	s := newShare(t)
 	root := s.open(Options{})

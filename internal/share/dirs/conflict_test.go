@@ -66,6 +66,12 @@ func TestRetainedVolumesUseWhatIsThere(t *testing.T) {
 	_, err := root.Create(ctx, create("data"))
 	is(t, err, ErrConflict)
 	says(t, err, "pvc-1")
+	// One that was made for its first volume may be others' by now.
+	must(t, newCreate(root, retained("made", "pvc-1")))
+	is(t, root.Delete(ctx, retained("made", "pvc-1").target(), nil), ErrConflict, ErrUntouched)
+	is(t, doArchive(retained("made", "pvc-1"))(ctx, root), ErrConflict, ErrUntouched)
+	must(t, root.Release(ctx, retained("made", "pvc-1").target()))
+	must(t, os.Remove(s.in("made")))
 	for _, volume := range []string{"pvc-2", "pvc-1", "pvc-1", "pvc-3"} {
 		is(t, root.Delete(ctx, retained("data", volume).target(), nil), ErrConflict, ErrUntouched)
 		must(t, root.Release(ctx, retained("data", volume).target()))
@@ -93,14 +99,42 @@ func TestOwnersAreToldApart(t *testing.T) {
 		if strings.Contains(err.Error(), "another cluster") != (want.Owner.Cluster == "another") {
 			t.Error(err)
 		}
-		is(t, root.Delete(ctx, want.target(), nil), ErrConflict)
-		_, err = root.Archive(ctx, want.target())
-		is(t, err, ErrConflict)
+		err = root.Delete(ctx, want.target(), nil)
+		is(t, err, ErrTaken, ErrConflict, ErrUntouched)
+		says(t, err, "a belongs to the volume pvc-a")
+		is(t, doArchive(want)(ctx, root), ErrTaken, ErrConflict, ErrUntouched)
 		must(t, root.Drop(ctx, want.target())) // nothing of its own
 		must(t, root.Release(ctx, want.target()))
 	}
 	if s.tree() != before {
 		t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
+	}
+}
+
+// Only another volume's record says that the volume had come to its end before.
+func TestNothingElseIsTaken(t *testing.T) {
+	for name, put := range map[string]func(s *share, root *Root){
+		"no record": func(s *share, _ *Root) { must(s.t, os.Mkdir(s.in("a"), 0o755)) },
+		"garbage":   func(s *share, _ *Root) { must(s.t, os.Symlink("x", s.in(folderName, ownersName, recordName("a")))) },
+		"retained":  func(s *share, root *Root) { must(s.t, newCreate(root, retained("a", "pvc-a"))) },
+		"in the trash": func(s *share, root *Root) {
+			must(s.t, newCreate(root, other("a")))
+			s.write("x", folderName, trashName, "pvc-a", "file")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShare(t)
+			root := s.open(Options{})
+			must(t, os.Mkdir(s.in(folderName, ownersName), 0o700))
+			put(s, root)
+			before := s.tree()
+			err := root.Delete(ctx, create("a").target(), nil)
+			is(t, err, ErrConflict, ErrUntouched)
+			isNot(t, err, ErrTaken)
+			if s.tree() != before {
+				t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
+			}
+		})
 	}
 }
 
@@ -122,6 +156,42 @@ func TestVolumesDoNotNest(t *testing.T) {
 		if s.tree() != before {
 			t.Errorf("%s: the share changed from\n%s to\n%s", want.SubDir, before, s.tree())
 		}
+	}
+}
+
+// A volume came above one that is finished, as its parent had no record. Creating the
+// lower one again is a conflict, and takes nothing from it.
+func TestAConflictUndoesNothingOfAnEarlierCall(t *testing.T) {
+	s := newShare(t)
+	root := s.open(Options{})
+	must(t, newCreate(root, create("a/b")))
+	must(t, os.Remove(s.in(folderName, ownersName, parentName("a"))))
+	must(t, newCreate(root, retained("a", "pvc-r")))
+	before := s.tree()
+	is(t, newCreate(root, create("a/b")), ErrConflict, ErrUntouched)
+	if s.tree() != before {
+		t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
+	}
+	must(t, root.Delete(ctx, create("a/b").target(), nil))
+	s.lacks("a", "b")
+}
+
+// A record of a parent that was left over does not make a volume one.
+func TestAnEmptyVolumeIsNoParent(t *testing.T) {
+	s := newShare(t)
+	root := s.open(Options{})
+	must(t, newCreate(root, create("a")))
+	text, err := newRecord(kindParent, "a", Owner{}, false).text()
+	must(t, err)
+	must(t, os.Symlink(text, s.in(folderName, ownersName, parentName("a"))))
+	before := s.tree()
+	is(t, newCreate(root, create("a/b")), ErrConflict, ErrUntouched)
+	if s.tree() != before {
+		t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
+	}
+	must(t, root.Delete(ctx, create("a").target(), nil))
+	if left := entries(s, folderName, ownersName); len(left) > 0 {
+		t.Error(left)
 	}
 }
 

@@ -135,6 +135,7 @@ func TestTwoCrashesAtAnySteps(t *testing.T) {
 					stop(s, sc, first)
 					stop(s, sc, second)
 					must(t, sc.run(ctx, s.open(Options{})))
+					s.close()
 					if got := s.tree(); got != want {
 						t.Fatalf("after ends at steps %d and %d:\n%s want\n%s", first, second, got, want)
 					}

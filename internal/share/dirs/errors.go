@@ -80,7 +80,10 @@ func isDefinite(err error) bool {
 	return errors.As(err, &errno) && slices.Contains(definite, errno)
 }
 
-func isDenied(err error) bool      { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }
+func isDenied(err error) bool {
+	return !isEnded(err) && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM))
+}
+
 func isNoDirectory(err error) bool { return errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) }
 func isNotEmpty(err error) bool    { return errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) }
 

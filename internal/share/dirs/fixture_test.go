@@ -44,28 +44,50 @@ func (w Create) target() Target { return Target{SubDir: w.SubDir, Owner: w.Owner
 
 // share is a directory that stands for a share, with a known id.
 type share struct {
-	t    testing.TB
-	path string
+	t     testing.TB
+	path  string
+	roots []*Root
 }
 
 func newShare(t testing.TB) *share {
 	t.Helper()
-	s := &share{t, filepath.Join(t.TempDir(), "share")}
+	s := &share{t: t, path: filepath.Join(t.TempDir(), "share")}
 	must(t, os.Mkdir(s.path, 0o755))
 	must(t, os.Mkdir(s.in(folderName), 0o700))
 	must(t, os.Symlink(idPrefix+testID, s.in(folderName, idName)))
 	return s
 }
 
+// close closes all that has been opened, for tests that open many.
+func (s *share) close() {
+	for _, root := range s.roots {
+		_ = root.Close()
+	}
+}
+
 func (s *share) in(names ...string) string {
 	return filepath.Join(append([]string{s.path}, names...)...)
 }
 
+// viewsVariable names the mounts, separated by colons, under which TMPDIR is seen by
+// provisioners: with two NFS mounts that share no cache, each Root of a test works
+// like one on another machine, and the test itself looks at what the server has.
+const viewsVariable = "SHAREVOL_TEST_VIEWS"
+
+var nextView atomic.Int64
+
 func (s *share) open(o Options) *Root {
 	s.t.Helper()
-	root, err := Open(s.path, o)
+	path := s.path
+	if views := os.Getenv(viewsVariable); views != "" && os.Getenv(namespaceVariable) == "" {
+		all := strings.Split(views, ":")
+		path = all[int(nextView.Add(1))%len(all)] + strings.TrimPrefix(path, os.TempDir())
+	}
+	root, err := Open(path, o)
 	must(s.t, err)
-	s.t.Cleanup(func() { _ = root.Close() })
+	if s.roots = append(s.roots, root); len(s.roots) == 1 {
+		s.t.Cleanup(s.close)
+	}
 	return root
 }
 
@@ -114,6 +136,9 @@ func (s *share) tree() string {
 		info, err := os.Lstat(path)
 		if err != nil {
 			return err
+		}
+		if strings.HasPrefix(path, s.in(folderName, ".nfs")) {
+			return nil // the NFS client's own, for what is removed while it is open
 		}
 		rel, st := strings.TrimPrefix(path, s.path), info.Sys().(*syscall.Stat_t)
 		content := ""
@@ -178,7 +203,8 @@ func says(t testing.TB, err error, parts ...string) {
 	}
 }
 
-var errTestLease = errors.New("somebody else leads")
+// It wraps what a share might answer too, and must not be taken for that.
+var errTestLease = fmt.Errorf("somebody else leads: %w", syscall.EACCES)
 
 // lease is one that a test ends, or that does something before a step.
 type lease struct {
@@ -198,16 +224,17 @@ func (l *lease) check() error {
 	return nil
 }
 
+const namespaceVariable = "SHAREVOL_TEST_NAMESPACE"
+
 // inNamespace runs the test again in a process with mounts of its own, as root of
 // it, and says whether this is that process.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
-	const variable = "SHAREVOL_TEST_NAMESPACE"
-	if os.Getenv(variable) != "" {
+	if os.Getenv(namespaceVariable) != "" {
 		return true
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
-	cmd.Env = append(os.Environ(), variable+"=1")
+	cmd.Env = append(os.Environ(), namespaceVariable+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
 		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER

@@ -31,7 +31,6 @@ var errNoFolder = errors.New("the share has no " + folderName)
 // folder is the open .sharevol of a share with its id.
 type folder struct {
 	dir, link, owners *os.File // link is the id itself, open with O_PATH
-	self              identity
 	id                string
 	refs              int
 }
@@ -67,20 +66,28 @@ func (r *Root) open(ctx context.Context, want string, create bool) (*folder, err
 // another file system in its place, the handle of the id is stale. Asking for the
 // owners too makes the client forget which records it believes to be missing.
 func (f *folder) isCurrent(root *os.File) bool {
-	link, err := statFile(f.link, fresh)
-	if err != nil || link.links == 0 {
+	if _, err := statFile(root, fresh); err != nil {
 		return false
 	}
-	owners, err := statFile(f.owners, fresh)
-	if err != nil {
-		return false
+	for _, at := range []struct {
+		dir  *os.File
+		name string
+		open *os.File
+		age  int
+	}{{root, folderName, f.dir, cached}, {f.dir, idName, f.link, fresh}, {f.dir, ownersName, f.owners, fresh}} {
+		// By what is open, as the server may give the number of a removed file to the
+		// next one; and by its name, as a client keeps under another one what it
+		// removes while it is open.
+		open, err := statFile(at.open, at.age)
+		if err != nil || open.links == 0 {
+			return false
+		}
+		now, err := statAt(at.dir, at.name, cached)
+		if err != nil || now.identity != open.identity {
+			return false
+		}
 	}
-	dirNow, err := statAt(root, folderName, cached)
-	if err != nil || dirNow.identity != f.self {
-		return false
-	}
-	ownersNow, err := statAt(f.dir, ownersName, cached)
-	return err == nil && ownersNow.identity == owners.identity
+	return true
 }
 
 // openFolder opens .sharevol, and makes it if create says so. If the id is not
@@ -95,11 +102,6 @@ func (r *Root) openFolder(ctx context.Context, want string, create bool) (_ *fol
 	if f.dir, err = r.subfolder(ctx, r.dir, folderName, folderName, create); err != nil {
 		return nil, err
 	}
-	st, err := statFile(f.dir, fresh)
-	if err != nil {
-		return nil, stepError("stat", folderName, err)
-	}
-	f.self = st.identity
 	if f.link, f.id, err = r.openID(ctx, f.dir, create); err != nil {
 		return nil, err
 	}
@@ -111,6 +113,14 @@ func (r *Root) openFolder(ctx context.Context, want string, create bool) (_ *fol
 	}
 	if _, err := statFile(f.owners, fresh); err != nil {
 		return nil, stepError("stat", folderName+"/"+ownersName, err)
+	}
+	if create {
+		// Not when the first volume goes: that may be because the share is full.
+		trash, err := r.subfolder(ctx, f.dir, trashName, folderName+"/"+trashName, true)
+		if err != nil {
+			return nil, err
+		}
+		_ = trash.Close()
 	}
 	return f, nil
 }
@@ -208,21 +218,15 @@ func (r *Root) opened() *folder {
 	return r.folder
 }
 
-// keep keeps f for later calls, unless another call has just done so with the same
-// one, and returns it for this call.
+// keep keeps f for later calls, and returns it for this one.
 func (r *Root) keep(f *folder) *folder {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed { // after this call began
 		return f
 	}
-	if r.folder != nil && r.folder.id == f.id && r.folder.self == f.self {
-		r.drop(f)
-		f = r.folder
-	} else {
-		r.drop(r.folder)
-		r.folder = f
-	}
+	r.drop(r.folder)
+	r.folder = f
 	f.refs++
 	return f
 }

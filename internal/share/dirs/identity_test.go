@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -48,7 +47,7 @@ func TestAnotherShareInItsPlace(t *testing.T) {
 			s.write("x", "a", "file")
 			replace(s)
 			before := s.tree()
-			for _, root := range []*Root{used, s.open(Options{})} {
+			for _, root := range []*Root{used, s.open(Options{}), used} {
 				for call, err := range leaveCalls(root, create("a")) {
 					if !errors.Is(err, ErrOtherShare) || !errors.Is(err, ErrUntouched) || errors.Is(err, ErrConflict) {
 						t.Errorf("%s: %v", call, err)
@@ -61,6 +60,21 @@ func TestAnotherShareInItsPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestARequestForAnotherShare(t *testing.T) {
+	s := newShare(t)
+	root := s.open(Options{})
+	with(create("a"))(s, root)
+	want := create("a")
+	want.ShareID = otherID
+	target := Target{SubDir: want.SubDir, Owner: want.Owner, ShareID: otherID}
+	for _, err := range []error{newCreate(root, want), root.Delete(ctx, target, nil), root.Release(ctx, target), root.Drop(ctx, target)} {
+		is(t, err, ErrOtherShare, ErrUntouched)
+		says(t, err, testID, otherID)
+	}
+	s.has("x", "a", "file")
+	must(t, os.Chmod(s.in("a", "closed"), 0o700))
 }
 
 // The share comes back as it was, perhaps from a backup.
@@ -219,80 +233,5 @@ func TestThousandsOfRecords(t *testing.T) {
 	want := len(entries(s, folderName, ownersName))
 	if got, err := s.open(Options{}).Records(ctx, cluster); err != nil || len(got) != want {
 		t.Errorf("%d, %v; want %d", len(got), err, want)
-	}
-}
-
-func TestProbe(t *testing.T) {
-	s := newShare(t)
-	root := s.open(Options{})
-	must(t, root.Probe(ctx))
-	must(t, os.RemoveAll(s.path))
-	is(t, root.Probe(ctx), ErrUntouched)
-}
-
-func TestOpenTakesOnlyADirectory(t *testing.T) {
-	s := newShare(t)
-	s.write("x", "file")
-	must(t, os.Symlink(s.path, s.in("link")))
-	for _, name := range []string{"file", "link", "missing"} {
-		if root, err := Open(s.in(name), Options{}); err == nil {
-			must(t, root.Close())
-			t.Errorf("%s: no error", name)
-		}
-	}
-}
-
-// Close leaves calls that are under way alone, and lets no other begin.
-func TestClose(t *testing.T) {
-	s := newShare(t)
-	with(create("a"))(s, s.open(Options{}))
-	var root *Root
-	var once sync.Once
-	root = s.open(Options{Lease: func() error {
-		once.Do(func() {
-			must(t, root.Close())
-			is(t, root.Probe(ctx), os.ErrClosed, ErrUntouched)
-			is(t, newCreate(root, create("b")), os.ErrClosed, ErrUntouched)
-		})
-		return nil
-	}})
-	must(t, root.Delete(ctx, create("a").target(), nil))
-	s.lacks("a")
-	if err := root.Close(); !errors.Is(err, os.ErrClosed) {
-		t.Error(err)
-	}
-}
-
-func TestNoDescriptorIsLeft(t *testing.T) {
-	s := newShare(t)
-	root := s.open(Options{})
-	count := func() int { return len(entries(&share{t, "/proc/self/fd"}, ".")) }
-	use := func() {
-		with(create("ns/m/a"), create("ns/b"))(s, root)
-		_ = newCreate(root, other("ns/b"))
-		_ = newCreate(root, create("ns/b/c"))
-		_ = root.Delete(ctx, other("ns/b").target(), nil)
-		must(t, root.Delete(ctx, create("ns/m/a").target(), nil))
-		_, err := root.Archive(ctx, create("ns/b").target())
-		must(t, err)
-		_, err = root.Records(ctx, cluster)
-		must(t, err)
-		must(t, os.Rename(s.in(folderName), s.in("away")))
-		is(t, newCreate(root, create("x")), ErrOtherShare)
-		must(t, os.Rename(s.in("away"), s.in(folderName)))
-		must(t, os.Chmod(s.in("archived-pvc-b", "ns", "b", "closed"), 0o700))
-		must(t, os.RemoveAll(s.in("archived-pvc-b")))
-	}
-	use()
-	before := count()
-	for range 10 {
-		use()
-	}
-	if after := count(); after > before {
-		t.Errorf("%d descriptors, then %d", before, after)
-	}
-	must(t, root.Close())
-	if after := count(); after >= before {
-		t.Errorf("%d descriptors after Close, %d before", after, before)
 	}
 }

@@ -16,7 +16,7 @@ func (r *Root) Release(ctx context.Context, t Target) error {
 		return err
 	}
 	defer c.end()
-	return c.result(c.releaseVolume(ctx, t))
+	return c.result(retry(func() error { return c.releaseVolume(ctx, t) }))
 }
 
 func (c *call) releaseVolume(ctx context.Context, t Target) error {
@@ -42,7 +42,7 @@ func (r *Root) Drop(ctx context.Context, t Target) error {
 		return err
 	}
 	defer c.end()
-	return c.result(c.dropVolume(ctx, t))
+	return c.result(retry(func() error { return c.dropVolume(ctx, t) }))
 }
 
 func (c *call) dropVolume(ctx context.Context, t Target) error {

@@ -72,9 +72,8 @@ func (c *call) move(ctx context.Context, from *found, to *place, point string) e
 	default:
 		return stepError("rename", from.shown, err)
 	}
-	if _, err := statFile(to.dir, fresh); err != nil {
-		return stepError("stat", to.shown, err)
-	}
+	// The client believes that it has moved what it had opened.
+	lookAgain(to.dir, to.name)
 	now, err := statAt(to.dir, to.name, fresh)
 	if errors.Is(err, unix.ENOENT) {
 		return errMoved // and removed already

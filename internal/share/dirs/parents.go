@@ -119,7 +119,7 @@ func (c *call) putParent(ctx context.Context, parent string, owner Owner) error 
 // umask may have kept from it.
 func (c *call) openParent(ctx context.Context, at *place, made bool) (*os.File, error) {
 	dir, err := openAt(at.dir, at.name, pathFlags, at.shown)
-	if errors.Is(err, unix.ENOENT) {
+	if isGone(err) {
 		return nil, errMoved
 	}
 	if err != nil {

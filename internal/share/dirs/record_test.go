@@ -2,6 +2,7 @@ package dirs
 
 import (
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -39,5 +40,34 @@ func TestRecordsThatCanNotBeReadAreSomebodys(t *testing.T) {
 				t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
 			}
 		})
+	}
+}
+
+// XFS has links of 1023 bytes; most subDirs must fit.
+func TestRecordsAreShort(t *testing.T) {
+	for _, sub := range []string{strings.Repeat("<&>", 280), strings.Repeat("x", 850)} {
+		text, err := newRecord(kindVolume, sub, owner("pvc-"+cluster), true).text()
+		must(t, err)
+		if len(text) > 1023 || parseRecord(recordName(sub), text).SubDir != sub {
+			t.Errorf("%d bytes: %s", len(text), text)
+		}
+	}
+	_, err := newRecord(kindVolume, strings.Repeat("x", maxLink), owner("pvc"), true).text()
+	says(t, err, "longer than 4095 bytes")
+}
+
+func TestOnlyTheOwnRecordIsDropped(t *testing.T) {
+	s := newShare(t)
+	root := s.open(Options{})
+	must(t, newCreate(root, create("a")))
+	c, err := root.begin(ctx, testID, false)
+	must(t, err)
+	defer c.end()
+	before := s.tree()
+	must(t, c.dropRecord(ctx, "a", kindVolume, owner("pvc-2")))
+	must(t, c.dropRecord(ctx, "a", kindArchive, owner("pvc-a")))
+	must(t, c.dropRecord(ctx, "b", kindVolume, owner("pvc-a")))
+	if s.tree() != before {
+		t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
 	}
 }

@@ -179,10 +179,12 @@ func (c *call) change(ctx context.Context, step func() error) error {
 // maxTries is how often a call looks again when others change what it works on.
 const maxTries = 5
 
-// retry repeats step as long as it says that things have moved.
+// retry repeats step as long as it says that things have moved. So does ESTALE, of
+// what another client has removed and this one still remembers.
 func retry(step func() error) error {
 	for try := 1; ; try++ {
-		if err := step(); !errors.Is(err, errMoved) || try == maxTries {
+		err := step()
+		if moved := errors.Is(err, errMoved) || errors.Is(err, unix.ESTALE); !moved || try == maxTries {
 			return err
 		}
 	}

@@ -139,6 +139,9 @@ func (t *tree) removeDir(ctx context.Context, parent *os.File, name string, dir 
 	if err == nil && st.dev != t.dev {
 		err = errors.New("is the root of another file system inside the volume: not removed")
 	}
+	if isGone(err) {
+		return true
+	}
 	if err != nil {
 		t.fail(fmt.Errorf("%s: %w", dir.shown, err))
 		return false
@@ -151,7 +154,9 @@ func (t *tree) removeDir(ctx context.Context, parent *os.File, name string, dir 
 			return false
 		}
 		err := t.change(ctx, func() error { return unix.Unlinkat(int(parent.Fd()), name, unix.AT_REMOVEDIR) })
-		if err == nil || errors.Is(err, unix.ENOENT) {
+		// If the handle of what is above it is stale, that is gone, and all with it. At
+		// the top it tells that the whole trash is not what it was.
+		if err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) && dir.depth > 0 {
 			t.step()
 			return true
 		}
@@ -200,7 +205,7 @@ func (t *tree) empty(ctx context.Context, dir *branch) bool {
 		switch {
 		case left.Load() && t.stopped() != nil:
 			return false
-		case errors.Is(err, io.EOF), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESTALE): // removed by another call: rmdir will tell
+		case errors.Is(err, io.EOF), isGone(err):
 			return !left.Load()
 		case err != nil:
 			t.fail(fmt.Errorf("read %s: %w", dir.shown, err))
@@ -219,7 +224,7 @@ func (t *tree) removeEntry(ctx context.Context, dir *branch, name string) bool {
 		dir.removed.Add(1)
 		t.step()
 		return true
-	case errors.Is(err, unix.ENOENT):
+	case isGone(err):
 		return true
 	case !errors.Is(err, unix.EISDIR):
 		t.failStep("unlink", shown, dir.File, name, err)
@@ -230,7 +235,7 @@ func (t *tree) removeEntry(ctx context.Context, dir *branch, name string) bool {
 	}
 	file, err := t.openBranch(ctx, dir.File, name, shown)
 	switch {
-	case errors.Is(err, unix.ENOENT), isNoDirectory(err): // not any more: it is read again
+	case isGone(err), isNoDirectory(err): // not any more: it is read again
 		return true
 	case err != nil:
 		t.failStep("open", shown, dir.File, name, err)
@@ -252,7 +257,7 @@ func (t *tree) moveUp(ctx context.Context, dir *branch, name, shown string) bool
 	if isDenied(err) && t.makeAccessible(ctx, dir.File, name, shown) == nil {
 		err = t.change(ctx, up)
 	}
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+	if err != nil && !isGone(err) {
 		t.failStep("move", shown, dir.File, name, err)
 		return false
 	}
@@ -272,6 +277,10 @@ func (t *tree) inBranch(ctx context.Context, dir *branch, step func() error) err
 	dir.opened.Do(func() { _ = t.change(ctx, func() error { return makeAccessible(dir.File) }) })
 	return t.change(ctx, step)
 }
+
+// isGone says that another call has removed something first, an entry or the
+// directory with it. In the end rmdir tells.
+func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
 
 // step tells of one step done.
 func (t *tree) step() {

@@ -218,6 +218,7 @@ func TestAllThatCanBeRemovedIs(t *testing.T) {
 		s.write("x", "a", fmt.Sprintf("busy%d", i), "file")
 		s.write("x", "a", fmt.Sprintf("quiet%d", i), "dir", "file")
 	}
+	must(t, os.MkdirAll(s.in("a", strings.Repeat("deep/", 5*maxDepth)), 0o700))
 	var n atomic.Int64
 	refill := func() error {
 		if n.Load() > 5000 {

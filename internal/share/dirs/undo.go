@@ -36,7 +36,11 @@ func (n *creation) undo(ctx context.Context, err error) error {
 	if !isDefinite(err) {
 		return err
 	}
-	undone, failed := n.takeBack(ctx, errors.Is(err, ErrConflict))
+	var undone bool
+	failed := retry(func() (failed error) {
+		undone, failed = n.takeBack(ctx, errors.Is(err, ErrConflict))
+		return failed
+	})
 	if failed != nil {
 		return fmt.Errorf("%v; when this was undone: %w", err, failed)
 	}

@@ -90,16 +90,19 @@ func openAt(dir *os.File, name string, flags int, shown string) (*os.File, error
 	return os.NewFile(uintptr(fd), shown), nil
 }
 
-// openSure is openAt whose ENOENT is no memory of the NFS client.
+// openSure is openAt by what the server has, not by what the NFS client remembers.
 func openSure(dir *os.File, name string, flags int, shown string) (*os.File, error) {
-	file, err := openAt(dir, name, flags, shown)
-	if !errors.Is(err, unix.ENOENT) {
-		return file, err
-	}
 	if _, err := statFile(dir, fresh); err != nil {
 		return nil, err
 	}
 	return openAt(dir, name, flags, shown)
+}
+
+// lookAgain makes the client forget what it believes the directory name in dir to be:
+// it asks the server before it says that a link of that name can't be made. (No
+// directory has hard links, so that none ever is.)
+func lookAgain(dir *os.File, name string) {
+	_ = unix.Linkat(int(dir.Fd()), name, int(dir.Fd()), name, 0)
 }
 
 // makeAccessible gives the owner of a directory all rights to it. file may be open

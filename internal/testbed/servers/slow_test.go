@@ -1,0 +1,114 @@
+package servers
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"testing"
+	"time"
+
+	"sharevol.dev/sharevol/internal/testbed/guest"
+)
+
+const (
+	latency = 500 * time.Millisecond
+	// slowWithin is for a few claims on a server that takes its time: a mount is some
+	// 20 requests one after the other, a directory a dozen.
+	slowWithin = time.Minute
+	// mountDeadline is what mount(8) may take before it is killed, and its end.
+	mountDeadline = 60*time.Second + 15*time.Second
+	// mountsAtOnce is a mount that nothing is in the way of.
+	mountsAtOnce = 5 * time.Second
+)
+
+// A server with a long way to it serves, only slower.
+func (w *world) testSlowServer(t *testing.T) {
+	server := w.server(t)
+	check(t, server.Delay(t.Context(), latency))
+	w.class(t, "slow", server, "/", nil)
+	var claims []string
+	for i := range 8 {
+		claims = append(claims, fmt.Sprintf("slow-%d", i))
+	}
+	start, calls := time.Now(), rpcCalls(t, server)
+	w.make(t, "slow", claims...)
+	volumes, err := w.allBound(t.Context(), slowWithin, claims...)
+	check(t, err)
+	t.Logf("%d claims were bound after %s and %d calls of the server", len(claims), ms(time.Since(start)), rpcCalls(t, server)-calls)
+	for _, volume := range volumes {
+		fill(t, server.Dir(w.directory(t, volume)), 5)
+	}
+	start, calls = time.Now(), rpcCalls(t, server)
+	w.remove(t, claims...)
+	check(t, w.allGone(t.Context(), slowWithin, volumes...))
+	t.Logf("%d volumes of 5 files each were gone after %s and %d calls", len(claims), ms(time.Since(start)), rpcCalls(t, server)-calls)
+	for _, claim := range claims {
+		if all := w.warnings(claim); len(all) > 0 {
+			t.Errorf("warnings on %s: %q", claim, all)
+		}
+	}
+}
+
+// csi-driver-nfs #1271: a mount that timed out and was left behind poisons later
+// mounts of that server.
+func (w *world) testHungMount(t *testing.T) {
+	server := w.server(t)
+	check(t, server.LinkDown(t.Context()))
+	w.class(t, "hung", server, "/", nil)
+	w.make(t, "hung", "hung-0", "hung-1", "hung-2")
+	first := w.mountsOf(t, server, 10*time.Second, func(mounts int) bool { return mounts > 0 })
+	if first == 0 {
+		t.Error("no mount has begun")
+	}
+	if left := w.mountsOf(t, server, mountDeadline, func(mounts int) bool { return mounts == 0 }); left > 0 {
+		t.Errorf("%d mounts are still there after %s", left, mountDeadline)
+	}
+	for _, claim := range []string{"hung-0", "hung-1", "hung-2"} {
+		w.warned(t, claim, server.Address)
+	}
+	check(t, server.LinkUp(t.Context()))
+	dir := t.TempDir()
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "mount", "-t", "nfs", "-o", "nfsvers=4.2", server.Address+":/", dir).CombinedOutput()
+	if took := time.Since(start); err != nil || took > mountsAtOnce {
+		t.Errorf("a mount once the link is up: %v after %s: %s", err, took, out)
+	} else {
+		t.Logf("a mount once the link is up took %s", ms(took))
+		out, err = exec.CommandContext(ctx, "umount", dir).CombinedOutput()
+		if err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	}
+	volumes, err := w.allBound(t.Context(), recovered, "hung-0", "hung-1", "hung-2")
+	check(t, err)
+	t.Logf("all claims bound %s after the link was up", ms(time.Since(start)))
+	w.remove(t, "hung-0", "hung-1", "hung-2")
+	check(t, w.allGone(t.Context(), soon, volumes...))
+}
+
+// mountsOf waits until the number of mount.nfs processes for a server is as wanted,
+// and returns it.
+func (w *world) mountsOf(t *testing.T, server *guest.NFSServer, within time.Duration, wanted func(int) bool) int {
+	t.Helper()
+	start := time.Now()
+	for {
+		found := commands(t, "mount.nfs", server.Address+":/")
+		if wanted(len(found)) {
+			t.Logf("%s: after %s: %d mounts %q", uptime(), ms(time.Since(start)), len(found), found)
+			return len(found)
+		}
+		if time.Since(start) > within {
+			return len(found)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+func rpcCalls(t *testing.T, server *guest.NFSServer) int {
+	t.Helper()
+	calls, err := server.Calls()
+	check(t, err)
+	return calls
+}
