@@ -3,8 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"sharevol.dev/sharevol/internal/election"
+	"sharevol.dev/sharevol/internal/provision"
 )
 
 func TestBadCommandLineNamesEveryFault(t *testing.T) {
@@ -32,6 +40,38 @@ func TestOutsideAClusterItSaysWhatToGive(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	if err := run(context.Background(), []string{"--lease-namespace=x", "--premounted=nfs:/=/srv"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "--kubeconfig") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestReady(t *testing.T) {
+	caches, err := provision.NewCaches(informers.NewSharedInformerFactory(fake.NewClientset(), 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	p := &program{fence: &election.Fence{}, caches: caches}
+	if err := p.ready(ctx); err == nil {
+		t.Error("ready with empty caches")
+	}
+	caches.Start(ctx)
+	for p.ready(ctx) != nil { // a standby's only condition
+		if ctx.Err() != nil {
+			t.Fatal(p.ready(context.Background()))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.fence = election.Unfenced()
+	if err := p.ready(ctx); err == nil || !strings.Contains(err.Error(), "waits for the API server") {
+		t.Errorf("a leader that does not serve yet: %v", err)
+	}
+	p.serving.Store(true)
+	if err := p.ready(ctx); err != nil {
+		t.Errorf("a leader that serves: %v", err)
+	}
+	p.fence.Expire()
+	if err := p.ready(ctx); !errors.Is(err, election.ErrLost) {
+		t.Errorf("a leader whose lease is lost: %v", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/informers"
@@ -39,7 +40,7 @@ func serve(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	p := program{config: config, fence: election.Unfenced(), kick: func() {}}
+	p := &program{config: config, fence: election.Unfenced(), kick: func() {}}
 	if config.LeaderElect {
 		p.fence = &election.Fence{}
 	}
@@ -50,7 +51,7 @@ func serve(ctx context.Context, config Config) error {
 	served := make(chan error, 1)
 	go func() {
 		defer cancel()
-		served <- health.Serve(ctx, listener, health.Options{Ready: p.caches.Ready, Metrics: p.metrics.Handler()})
+		served <- health.Serve(ctx, listener, health.Options{Ready: p.ready, Metrics: p.metrics.Handler()})
 	}()
 	err = p.work(ctx)
 	klog.InfoS("Stopping")
@@ -66,7 +67,8 @@ type program struct {
 	caches  *provision.Caches
 	metrics *provision.Metrics
 	shares  *share.Manager
-	kick    func() // has all that waits tried again
+	kick    func()      // has all that waits tried again
+	serving atomic.Bool // whether lead has begun to
 }
 
 // connect makes the parts that a standby has too.
@@ -95,6 +97,21 @@ func (p *program) connect(ctx context.Context) (err error) {
 	p.metrics = provision.NewMetrics(version, p.shares.States, func() bool { return p.fence.Check() == nil })
 	p.caches, err = provision.NewCaches(informers.NewSharedInformerFactory(p.clients.work, provision.ResyncPeriod))
 	return err
+}
+
+// ready returns an error while the program could not do its part: a standby's is to
+// know all claims, volumes and classes, a leader's to serve them and to be allowed to.
+func (p *program) ready(ctx context.Context) error {
+	if err := p.caches.Ready(ctx); err != nil {
+		return err
+	}
+	switch leads, serves := p.fence.Check(), p.serving.Load(); {
+	case leads == nil && !serves:
+		return errors.New("leads, and waits for the API server to tell which cluster this is")
+	case leads != nil && serves:
+		return leads
+	}
+	return nil
 }
 
 // work does the program's work while it may: always, or while it holds the lease.
@@ -145,6 +162,7 @@ func (p *program) lead(ctx context.Context) error {
 	p.kick = controller.Kick
 	go provisioner.DropRecords(ctx)
 	klog.InfoS("Serving claims", "driver", p.config.DriverName)
+	p.serving.Store(true)
 	controller.Run(ctx)
 	return p.stop(provisioner)
 }

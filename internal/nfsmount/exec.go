@@ -1,58 +1,153 @@
 package nfsmount
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // killGrace is how long a killed command may take to be gone. The kernel's NFS
-// waits end at once on SIGKILL; whatever does not is left to itself, so that the
-// caller returns.
+// waits end on SIGKILL; whatever does not is left to itself, so that the caller
+// returns.
 const killGrace = 5 * time.Second
+
+// maxOutput is more than mount(8) ever says.
+const maxOutput = 16 << 10
+
+// job is what a command does, and where. Of each there is one command at a time, at most.
+type job struct{ verb, target string }
+
+// runner runs commands. Its methods may be called at the same time for different
+// jobs.
+type runner struct {
+	kill  func(pid int, signal syscall.Signal) error
+	grace time.Duration
+
+	mu      sync.Mutex
+	unended map[job]int // the process groups that were killed and have not ended
+}
+
+func newRunner() *runner {
+	return &runner{kill: syscall.Kill, grace: killGrace, unended: map[job]int{}}
+}
+
+// check returns an error while a killed command of a job is still there: what it
+// was doing may still take effect.
+func (r *runner) check(what job) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if group, found := r.unended[what]; found {
+		return fmt.Errorf("an earlier %s on %s (process group %d) was killed and has not ended: %w", what.verb, what.target, group, context.DeadlineExceeded)
+	}
+	return nil
+}
 
 // run runs a command in a process group of its own and returns what it printed,
 // trimmed. When ctx ends the whole group is killed, helpers of mount(8) included,
-// and the error matches ctx.Err().
-func run(ctx context.Context, name string, args ...string) (string, error) {
-	var output bytes.Buffer
+// and the error matches ctx.Err(). It returns once no process of the group is left;
+// if that takes longer than a grace, check tells of it until it is so.
+func (r *runner) run(ctx context.Context, what job, name string, args ...string) (string, error) {
+	if err := errors.Join(ctx.Err(), adopt(), r.check(what)); err != nil {
+		return "", err
+	}
+	output, err := memoryFile() // a pipe would stay open as long as a grandchild has it
+	if err != nil {
+		return "", err
+	}
 	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Env = append(cmd.Environ(), "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// A grandchild that keeps the pipe open must not keep us.
-	cmd.WaitDelay = killGrace
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
 	if err := cmd.Start(); err != nil {
-		return "", err
+		return "", errors.Join(err, output.Close())
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	group := cmd.Process.Pid // the leader's process id names the group
+	ended := make(chan struct{})
+	var said string
+	var failed error
+	go func() {
+		defer close(ended)
+		failed = cmd.Wait()
+		reap(group)
+		said = printed(output)
+	}()
 	select {
-	case err := <-done:
-		return strings.TrimSpace(output.String()), err
+	case <-ended:
+		return said, failed
 	case <-ctx.Done():
 	}
 	select {
-	case err := <-done: // both were ready: the process id may be another's by now
-		return strings.TrimSpace(output.String()), err
+	case <-ended: // both were ready: the number may be another group's by now
+		return said, failed
 	default:
 	}
-	// The group is named by its leader's process id. ESRCH: it has just ended.
-	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	// ESRCH: it has just ended.
+	if err := r.kill(-group, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		r.remember(what, group, ended)
 		return "", errors.Join(ctx.Err(), fmt.Errorf("kill %s: %w", name, err))
 	}
 	select {
-	case <-done:
-		return strings.TrimSpace(output.String()), fmt.Errorf("killed: %w", ctx.Err())
-	case <-time.After(killGrace):
-		return "", fmt.Errorf("%w: process %d does not end after SIGKILL", ctx.Err(), cmd.Process.Pid)
+	case <-ended:
+		return said, fmt.Errorf("killed: %w", ctx.Err())
+	case <-time.After(r.grace):
+		r.remember(what, group, ended)
+		return "", fmt.Errorf("%w: process group %d does not end after SIGKILL", ctx.Err(), group)
 	}
+}
+
+// remember has check tell of a group until it has ended.
+func (r *runner) remember(what job, group int, ended <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unended[what] = group
+	go func() {
+		<-ended
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.unended, what)
+	}()
+}
+
+// reap waits until no process of a group is left whose leader has been waited for.
+// The members become our children when their parent dies (see adopt), and nobody
+// else would wait for them: in a container this program is process 1.
+func reap(group int) {
+	for {
+		// ECHILD: none is left.
+		if _, err := unix.Wait4(-group, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// adopt makes this process the parent of its orphaned descendants, as process 1 is.
+var adopt = sync.OnceValue(func() error {
+	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+})
+
+func memoryFile() (*os.File, error) {
+	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "output"), nil
+}
+
+// printed returns what was written to a file, and closes it.
+func printed(output *os.File) string {
+	defer output.Close() // it was only in memory
+	data, err := io.ReadAll(io.NewSectionReader(output, 0, maxOutput))
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(data))
 }

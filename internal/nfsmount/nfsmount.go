@@ -45,8 +45,13 @@ type Options struct {
 }
 
 // Mounter runs mount(8) and umount(8). Its methods may be called at the same
-// time for different targets; for one target the caller takes turns.
-type Mounter struct{ options Options }
+// time for different targets; for one target the caller takes turns. A command
+// that does not end when it is killed keeps others of its kind from its target:
+// what it was doing may still take effect, and nothing piles up.
+type Mounter struct {
+	options Options
+	runner  *runner
+}
 
 // New returns a Mounter.
 func New(options Options) *Mounter {
@@ -59,7 +64,7 @@ func New(options Options) *Mounter {
 	if options.MountInfo == "" {
 		options.MountInfo = "/proc/self/mountinfo"
 	}
-	return &Mounter{options: options}
+	return &Mounter{options: options, runner: newRunner()}
 }
 
 // Check says what is missing on this machine for Mount and Unmount to work.
@@ -74,7 +79,7 @@ func (m *Mounter) Check() error {
 		}
 	}
 	_, err := mountsOn("/", m.options.MountInfo)
-	return errors.Join(append(errs, err)...)
+	return errors.Join(append(errs, err, adopt())...)
 }
 
 // Mount mounts source ("server:/path") on the directory target, which must exist
@@ -93,9 +98,13 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 	} else if len(layers) > 0 {
 		return fmt.Errorf("mount %s on %s: something is mounted there already: %v", source, target, layers)
 	}
+	what := job{"mount", target}
+	if err := m.runner.check(what); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", source, target, err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, m.options.MountTimeout)
 	defer cancel()
-	output, err := run(ctx, "mount", mount.MakeMountArgs(source, target, "nfs", append(slices.Clone(options), foreground...))...)
+	output, err := m.runner.run(ctx, what, "mount", mount.MakeMountArgs(source, target, "nfs", append(slices.Clone(options), foreground...))...)
 	if err != nil {
 		err = fmt.Errorf("mount %s on %s: %w", source, target, classify(output, err))
 	} else {
@@ -126,7 +135,8 @@ func (m *Mounter) verify(source, target string) error {
 // where that does not end in time or fails, by detaching (umount -l). It never
 // forces (umount -f): volumes of one export share a superblock, and forcing one
 // fails the writes of the others. Nothing mounted is success. It returns nil only
-// when mountinfo shows nothing on target. When ctx ends, what it runs is killed.
+// when mountinfo shows nothing on target, and no killed mount(8) can still put
+// something there. When ctx ends, what it runs is killed.
 func (m *Mounter) Unmount(ctx context.Context, target string) error {
 	target, err := canonical(target)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -137,13 +147,16 @@ func (m *Mounter) Unmount(ctx context.Context, target string) error {
 	}
 	for {
 		before, err := m.Layers(target)
-		if err != nil || len(before) == 0 {
+		if err != nil {
 			return err
 		}
+		if len(before) == 0 {
+			return m.runner.check(job{"mount", target})
+		}
 		// -i: no helper that would call the server; -c: no look at the path itself.
-		err = m.umount(ctx, m.plainTimeout(ctx), "-n", "-c", "-i", target)
+		err = m.umount(ctx, m.plainTimeout(ctx), job{"umount", target}, "-n", "-c", "-i", target)
 		if err != nil {
-			err = m.umount(ctx, m.options.UnmountTimeout, "-n", "-c", "-i", "-l", target)
+			err = m.umount(ctx, m.options.UnmountTimeout, job{"umount -l", target}, "-n", "-c", "-i", "-l", target)
 		}
 		// Another process may have unmounted it meanwhile: only mountinfo counts.
 		if after, readErr := m.Layers(target); readErr != nil || len(after) >= len(before) {
@@ -162,11 +175,11 @@ func (m *Mounter) plainTimeout(ctx context.Context) time.Duration {
 	return timeout
 }
 
-func (m *Mounter) umount(ctx context.Context, timeout time.Duration, args ...string) error {
+func (m *Mounter) umount(ctx context.Context, timeout time.Duration, what job, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if output, err := run(ctx, "umount", args...); err != nil {
-		return fmt.Errorf("umount %s: %w", args[len(args)-1], classify(output, err))
+	if output, err := m.runner.run(ctx, what, "umount", args...); err != nil {
+		return fmt.Errorf("umount %s: %w", what.target, classify(output, err))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,17 +146,52 @@ func TestMountIsKilledAtItsDeadline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); !ended(pid); time.Sleep(10 * time.Millisecond) {
+	// Not even as a zombie: as process 1 of a container nobody else would wait for it.
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the helper %d of mount is still there: %v", pid, err)
+	}
+}
+
+// A killed mount(8) that does not end, as in the kernel of a client whose server is
+// cut off: there is never a second one, and the target counts as busy until it has.
+func TestMountThatSurvivesItsKill(t *testing.T) {
+	f := newFixture(t, `sleep 1 & wait; exec sleep 2; `, umountsTheLast)
+	f.runner.kill, f.runner.grace = func(int, syscall.Signal) error { return nil }, 100*time.Millisecond
+	err := f.Mount(context.Background(), "nfs:/srv", f.target, nil)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "does not end after SIGKILL") {
+		t.Fatalf("got %v", err)
+	}
+	for what, again := range map[string]func() error{
+		"mount":   func() error { return f.Mount(context.Background(), "nfs:/srv", f.target, nil) },
+		"unmount": func() error { return f.Unmount(context.Background(), f.target) },
+	} {
+		if err := again(); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "an earlier mount on "+f.target) {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+	if calls := f.calls(t); strings.Count(calls, "mount ") != 1 {
+		t.Errorf("calls:\n%s", calls)
+	}
+	for deadline := time.Now().Add(time.Minute); f.Unmount(context.Background(), f.target) != nil; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("the helper %d of mount is still there", pid)
+			t.Fatal("the target is busy for ever")
 		}
 	}
 }
 
-// ended reports whether pid is gone or a zombie that waits for its new parent.
-func ended(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err != nil || strings.Contains(string(stat), ") Z ")
+// A plain umount(8) that does not end keeps nobody from detaching.
+func TestUmountThatSurvivesItsKill(t *testing.T) {
+	f := newFixture(t, "", `case "$*" in *-l*) `+umountsTheLast+`;; *) exec sleep 3;; esac`)
+	f.runner.kill, f.runner.grace = func(int, syscall.Signal) error { return nil }, 100*time.Millisecond
+	for range 2 {
+		write(t, f.info, entry(f.target, "nfs:/a"))
+		if err := f.Unmount(context.Background(), f.target); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if calls := f.calls(t); strings.Count(calls, "-l ") != 2 || strings.Count(calls, "umount ") != 3 {
+		t.Errorf("calls:\n%s", calls)
+	}
 }
 
 func TestMountOfSomethingElseIsUndone(t *testing.T) {

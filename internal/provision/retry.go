@@ -12,12 +12,13 @@ import (
 // then after twice as long each time, at most every lastRetry, for ever; all of
 // them together retryRate times a second. A claim that can't be served as it is
 // begins with refusedRetry: only a change of it or its class can help, and a
-// change of the claim is acted on at once. One whose share was busy waits for
+// change of the claim is acted on at once. (It is clearly longer than the minute in
+// which the same event is not sent again, so that each such retry counts in it.) One whose share was busy waits for
 // busyRetry at most: nothing is wrong with it.
 const (
 	firstRetry   = 250 * time.Millisecond
 	lastRetry    = 5 * time.Minute
-	refusedRetry = time.Minute
+	refusedRetry = 65 * time.Second
 	busyRetry    = 5 * time.Second
 	retryRate    = 100
 	retryBurst   = 1000

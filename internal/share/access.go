@@ -217,20 +217,21 @@ func (s *access) use() (Helper, error) {
 	return s.helper, nil
 }
 
-// end ends an operation of h and returns its error, with the share's name where
-// that is what it is about.
+// end ends an operation of h and returns its error, with the share's name.
 func (s *access) end(h Helper, err error) error {
 	s.mu.Lock()
 	s.active--
 	s.used = time.Now()
 	s.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("%s: %w", s.ref.Share, err)
 	switch {
 	case errors.Is(err, ErrNoAnswer):
-		err = fmt.Errorf("%s: %w", s.ref.Share, err)
 		s.setAside(h, err)
 	case errors.Is(err, helper.ErrGone), errors.Is(err, helper.ErrStale):
 		// nfs-subdir #214: the next operation starts anew, on a new mount if it must.
-		err = fmt.Errorf("%s: %w", s.ref.Share, err)
 		s.discard(h)
 	}
 	return err

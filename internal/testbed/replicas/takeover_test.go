@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	takeovers       = 6  // every second one of a frozen leader
-	claimsPerWave   = 14 // besides the burst; there are two waves a round where a leader is frozen, one else
-	burstClaims     = 10
+	takeovers       = 6   // every second one of a frozen leader
+	claimsPerWave   = 200 // half of them in a burst
+	claimsPerWaking = 60  // likewise, in the second wave of a round in which the leader is frozen
 	wokenMustEndIn  = 10 * time.Second
 	takeoverTestMax = 6 * time.Minute
 )
@@ -73,8 +73,8 @@ func TestTakeover(t *testing.T) {
 		takeovers, slowest.Round(100*time.Millisecond), len(ledger.claims), len(ledger.claims)-kept)
 }
 
-// wave makes claims and deletes half as many, of these and older ones, within about a second. In the middle
-// there is a burst of them; burst is closed at its end, when most are under way. done waits until the API
+// wave makes count claims and deletes half as many, of these and older ones. In the middle there is a burst
+// of half of them; burst is closed at its end, when most are under way. done waits until the API
 // server has all of these requests.
 func wave(ctx context.Context, l *ledger, name string, count int) (burst <-chan struct{}, done func() error) {
 	var group errgroup.Group
@@ -82,10 +82,10 @@ func wave(ctx context.Context, l *ledger, name string, count int) (burst <-chan 
 	over := sync.OnceFunc(func() { close(middle) })
 	group.Go(func() error {
 		defer over()
-		for i := range count {
+		for i := range count / 2 {
 			one := func(ctx context.Context, name string) error { return l.create(ctx, name, []kind{plain, nested}[i%2]) }
-			if i == count/2 {
-				if err := atOnce(ctx, numbered(name+"-burst", burstClaims), one); err != nil {
+			if i == count/4 {
+				if err := atOnce(ctx, numbered(name+"-burst", count/2), one); err != nil {
 					return err
 				}
 				over()
@@ -98,7 +98,7 @@ func wave(ctx context.Context, l *ledger, name string, count int) (burst <-chan 
 					return err
 				}
 			}
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
 		}
 		return nil
 	})
@@ -143,7 +143,7 @@ func (p pair) freezeLeader(ctx context.Context, t *testing.T, l *ledger, round i
 	}
 	took := l.takenOver(ctx, t, before, hurt)
 	check(t, done())
-	burst, done = wave(ctx, l, fmt.Sprintf("round-%d-woken", round), claimsPerWave)
+	burst, done = wave(ctx, l, fmt.Sprintf("round-%d-woken", round), claimsPerWaking)
 	<-burst
 	woken := time.Now()
 	check(t, p.leader.Thaw())
