@@ -93,6 +93,12 @@ func runKernel(ctx context.Context, image, uml, preload string, opts Options) er
 		return fmt.Errorf("the machine was ended: %w", context.Cause(ctx))
 	}
 	var exit *exec.ExitError
+	if errors.Is(err, exec.ErrWaitDelay) { // a process of the machine's outlived it
+		err = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		if errors.Is(err, syscall.ESRCH) {
+			err = nil
+		}
+	}
 	if err != nil && !errors.As(err, &exit) { // its own exit status says nothing about the command
 		return fmt.Errorf("run the user-mode kernel: %w", err)
 	}

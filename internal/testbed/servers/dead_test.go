@@ -23,7 +23,7 @@ const (
 	workers    = 8
 	waiting    = 3 * workers // claims that the dead server has to leave waiting
 	deletions  = workers + 2
-	loadClaims = 20 // on the live server, in each measurement
+	loadClaims = 16 // on the live server, in each measurement
 	loadWidth  = 4  // of them at a time
 	// deadFor is how long a server is dead in the first round: longer than a file
 	// operation's deadline, so that helpers are killed and the share is set aside.

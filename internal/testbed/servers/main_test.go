@@ -25,6 +25,8 @@ const (
 	testTimeout = 15 * time.Minute
 	// program is the provisioner, below testbed.GuestShare.
 	program = "sharevol-provisioner"
+	// dirsTest is the unit tests of the directory work, likewise.
+	dirsTest = "dirs.test"
 	// parallel is how many tests may run at once: they wait more than they work, and
 	// the machine's one processor would make it one.
 	parallel = "-test.parallel=16"
@@ -51,18 +53,24 @@ func runInMachine() (code int, err error) {
 	}
 	dir, err := os.MkdirTemp("", "sharevol-")
 	if err != nil {
-		return 0, fmt.Errorf("make a folder for the provisioner: %w", err)
+		return 0, fmt.Errorf("make a folder for the programs: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	built := filepath.Join(dir, program)
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", built, "./provisioner")
-	build.Dir = host.Root()
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("build the provisioner: %w: %s", err, out)
+	files := map[string]string{}
+	for name, command := range map[string][]string{
+		program:  {"build", "-trimpath", "./provisioner"},
+		dirsTest: {"test", "-c", "-trimpath", "./internal/share/dirs"},
+	} {
+		files[name] = filepath.Join(dir, name)
+		build := exec.CommandContext(ctx, "go", append(command[:len(command)-1:len(command)-1], "-o", files[name], command[len(command)-1])...)
+		build.Dir = host.Root()
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+		if out, err := build.CombinedOutput(); err != nil {
+			return 0, fmt.Errorf("build %s: %w: %s", name, err, out)
+		}
 	}
 	return host.RunInMachine(ctx, testbed.Run{
 		Name: "servers", Args: append(testbed.TestArgs(os.Args[1:]), parallel), Output: os.Stdout,
-		Files: map[string]string{program: built}, Timeout: testTimeout + 5*time.Minute,
+		Files: files, Timeout: testTimeout + 5*time.Minute,
 	})
 }

@@ -54,6 +54,8 @@ func (w *world) testTogether(t *testing.T) {
 			name string
 			run  func(*testing.T)
 		}{
+			{"CutForLong", w.testCutForLong},
+			{"DirectoryWork", w.testDirectoryWork},
 			{"HungMount", w.testHungMount},
 			{"StaleHandles", w.testStaleHandles},
 			{"SlowServer", w.testSlowServer},

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	storagev1 "k8s.io/api/storage/v1"
+
 	"sharevol.dev/sharevol/internal/testbed/guest"
 )
 
@@ -17,6 +19,9 @@ const (
 	slowWithin = time.Minute
 	// mountDeadline is what mount(8) may take before it is killed, and its end.
 	mountDeadline = 60*time.Second + 15*time.Second
+	// cutFor is long enough for a share to be set aside, tried on its old mount, and
+	// mounted anew several times.
+	cutFor = 110 * time.Second
 	// mountsAtOnce is a mount that nothing is in the way of.
 	mountsAtOnce = 5 * time.Second
 )
@@ -85,6 +90,44 @@ func (w *world) testHungMount(t *testing.T) {
 	check(t, err)
 	t.Logf("all claims bound %s after the link was up", ms(time.Since(start)))
 	w.remove(t, "hung-0", "hung-1", "hung-2")
+	check(t, w.allGone(t.Context(), soon, volumes...))
+}
+
+// A server that stays cut off for long is probed again and again, on each of its two
+// shares: that never adds up to more than one mount(8) for each.
+func (w *world) testCutForLong(t *testing.T) {
+	server := w.server(t)
+	w.class(t, "long", server, "/", nil)
+	w.class(t, "long3", server, server.PathV3("/"), func(class *storagev1.StorageClass) {
+		class.MountOptions = []string{"nfsvers=3", "nolock", "hard"}
+	})
+	old := append(w.made(t, "long", "long-old"), w.made(t, "long3", "long3-old")...)
+	check(t, server.LinkDown(t.Context()))
+	w.make(t, "long", "long-0", "long-1")
+	w.make(t, "long3", "long3-0", "long3-1")
+	w.remove(t, "long-old", "long3-old")
+	var most []string
+	mounting := 0
+	for start := time.Now(); time.Since(start) < cutFor; time.Sleep(time.Second) {
+		now := commands(t, "mount", server.Address+":/")
+		if mounting += len(now); len(now) > len(most) {
+			most = now
+			t.Logf("%s: %q", uptime(), now)
+		}
+	}
+	if len(most) > 4 { // mount and mount.nfs
+		t.Errorf("%d processes mount at the same time: %q", len(most), most)
+	}
+	if mounting == 0 {
+		t.Error("the server was never tried again")
+	}
+	check(t, server.LinkUp(t.Context()))
+	start := time.Now()
+	volumes, err := w.allBound(t.Context(), recovered, "long-0", "long-1", "long3-0", "long3-1")
+	check(t, err)
+	check(t, w.allGone(t.Context(), recovered, old...))
+	t.Logf("all was done %s after the link was up", ms(time.Since(start)))
+	w.remove(t, "long-0", "long-1", "long3-0", "long3-1")
 	check(t, w.allGone(t.Context(), soon, volumes...))
 }
 

@@ -204,7 +204,8 @@ func (w *world) server(t *testing.T) *guest.NFSServer {
 	return server
 }
 
-// class makes a StorageClass of a share of a server, changed by change.
+// class makes a StorageClass of a share of a server, changed by change, for the time of
+// the test: a provisioner that starts later looks at the shares of all classes.
 func (w *world) class(t *testing.T, name string, server *guest.NFSServer, share string, change func(*storagev1.StorageClass)) {
 	t.Helper()
 	class := &storagev1.StorageClass{
@@ -217,6 +218,12 @@ func (w *world) class(t *testing.T, name string, server *guest.NFSServer, share 
 	}
 	_, err := w.client.StorageV1().StorageClasses().Create(t.Context(), class, metav1.CreateOptions{})
 	check(t, err)
+	t.Cleanup(func() {
+		err := w.client.StorageV1().StorageClasses().Delete(context.WithoutCancel(t.Context()), name, metav1.DeleteOptions{})
+		if err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // claim makes a claim of a class.
