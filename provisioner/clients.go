@@ -9,20 +9,20 @@ import (
 
 // clients are the program's connections to the API server.
 type clients struct {
-	work  kubernetes.Interface // writes only while the fence allows it
+	work  kubernetes.Interface // writes only while the fence allows it, give or take AckTimeout
 	lease kubernetes.Interface // the election's own: it waits for nothing else
 }
 
 func newClients(config Config, fence *election.Fence) (clients, error) {
 	options := kubeclient.Options{
 		Kubeconfig: config.Kubeconfig, QPS: float32(config.KubeAPIQPS), Burst: config.KubeAPIBurst,
-		UserAgent: "sharevol-provisioner/" + version, Fence: fence.Check,
+		UserAgent: "sharevol-provisioner/" + version, Fence: fence.Check, AckTimeout: election.AckTimeout,
 	}
 	work, err := kubeclient.New(options)
 	if err != nil {
 		return clients{}, err
 	}
-	options.Fence, options.UserAgent, options.AckTimeout = nil, options.UserAgent+" leader-election", election.AckTimeout
+	options.Fence, options.UserAgent = nil, options.UserAgent+" leader-election"
 	lease, err := kubeclient.New(options)
 	return clients{work: work, lease: lease}, err
 }

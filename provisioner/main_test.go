@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,33 @@ func TestReady(t *testing.T) {
 	p.fence.Expire()
 	if err := p.ready(ctx); !errors.Is(err, election.ErrLost) {
 		t.Errorf("a leader whose lease is lost: %v", err)
+	}
+}
+
+// A program that lost its lease waits for the work that has begun, and for none that
+// has not.
+func TestALostLease(t *testing.T) {
+	lost := fmt.Errorf("%w: it ran out", election.ErrLost)
+	begun, release, stopped := make(chan struct{}), make(chan struct{}), false
+	elect := func(lead func(context.Context) error) error {
+		go func() { _ = lead(t.Context()) }()
+		<-begun
+		time.AfterFunc(100*time.Millisecond, func() { close(release) })
+		return lost
+	}
+	err := untilStopped(elect, func(context.Context) error {
+		close(begun)
+		<-release
+		stopped = true
+		return nil
+	})
+	if !errors.Is(err, election.ErrLost) || !stopped {
+		t.Errorf("%v, waited for what had begun: %v", err, stopped)
+	}
+	began := time.Now()
+	err = untilStopped(func(func(context.Context) error) error { return lost }, nil)
+	if took := time.Since(began); !errors.Is(err, election.ErrLost) || took > (closeTimeout+drainTimeout)/2 {
+		t.Errorf("%v after %v", err, took)
 	}
 }
 

@@ -120,8 +120,7 @@ func (p *program) work(ctx context.Context) error {
 	if !p.config.LeaderElect {
 		return p.lead(ctx)
 	}
-	ended := make(chan struct{})
-	err := election.Run(ctx, election.Options{
+	options := election.Options{
 		Client:    p.clients.lease,
 		Namespace: p.config.LeaseNamespace,
 		Name:      p.config.LeaseName,
@@ -130,12 +129,22 @@ func (p *program) work(ctx context.Context) error {
 		OnNewLeader: func(identity string) {
 			klog.InfoS("There is a new leader", "leader", identity, "lease", klog.KRef(p.config.LeaseNamespace, p.config.LeaseName))
 		},
-	}, func(ctx context.Context) error {
+	}
+	return untilStopped(func(lead func(context.Context) error) error { return election.Run(ctx, options, lead) }, p.lead)
+}
+
+// untilStopped has elect, which is election.Run, call lead. When the lease was lost it
+// waits for a lead that has begun: that may write no more, but has helpers to end and
+// shares to unmount.
+func untilStopped(elect func(lead func(context.Context) error) error, lead func(context.Context) error) error {
+	var begun atomic.Bool
+	ended := make(chan struct{})
+	err := elect(func(ctx context.Context) error {
+		begun.Store(true)
 		defer close(ended)
-		return p.lead(ctx)
+		return lead(ctx)
 	})
-	if errors.Is(err, election.ErrLost) {
-		// It may write no more, but has helpers to end and shares to unmount.
+	if errors.Is(err, election.ErrLost) && begun.Load() {
 		select {
 		case <-ended:
 		case <-time.After(drainTimeout + closeTimeout):

@@ -27,14 +27,17 @@ type Options struct {
 	QPS        float32 // requests a second, sustained
 	Burst      int     // requests at once
 	UserAgent  string  // who the API server's audit log names
-	// Fence, if not nil, is asked before each request that could change anything.
-	// While it returns an error such requests fail with one that matches ErrNotSent
-	// and the fence's.
+	// Fence, if not nil, is asked before each request that could change anything, and
+	// again and again until that is answered. While it returns an error such requests
+	// fail with one that matches the fence's, and ErrNotSent if they had not begun. With
+	// AckTimeout, nothing of them leaves this machine later than that after the
+	// fence's end.
 	Fence func() error
 	// AckTimeout, if not zero, gives the client a connection of its own, which is
 	// given up when what was sent on it is not acknowledged for so long, or when it
 	// can't be made in that time: a network that drops packets is noticed early. A
-	// server that is only slow is not affected. For leader election.
+	// server that is only slow is not affected. For leader election, and for what may
+	// not be written after its end.
 	AckTimeout time.Duration
 }
 

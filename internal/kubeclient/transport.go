@@ -3,7 +3,6 @@ package kubeclient
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,29 +14,6 @@ import (
 
 	"sharevol.dev/sharevol/internal/fault"
 )
-
-// ErrNotSent says that a request did not leave this process: it has changed nothing.
-var ErrNotSent = errors.New("request not sent")
-
-// fence refuses what could change anything while check returns an error.
-type fence struct {
-	next  http.RoundTripper
-	check func() error
-}
-
-func (f fence) RoundTrip(request *http.Request) (*http.Response, error) {
-	switch request.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions: // "" is GET
-		return f.next.RoundTrip(request)
-	}
-	if err := f.check(); err != nil {
-		if request.Body != nil {
-			_ = request.Body.Close() // as a RoundTripper must
-		}
-		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
-	}
-	return f.next.RoundTrip(request)
-}
 
 // deadline bounds each call but watches, whatever context the caller gave: the
 // controller library saves volumes without any.

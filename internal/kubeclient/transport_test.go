@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -104,6 +105,69 @@ func TestNothingIsWrittenBehindTheFence(t *testing.T) {
 		if err := write(); err != nil || server.take() != method {
 			t.Errorf("%s, with the fence open: %v", method, err)
 		}
+	}
+}
+
+// A write that passed the fence waits for its connection, or for its answer: it is
+// given up with the fence, and sent by no means.
+func TestTheFenceEndsWhatIsOnItsWay(t *testing.T) {
+	errFence := errors.New("lease lost")
+	for name, wait := range map[string]string{"in vain for a connection": "dial", "for a connection": "late dial", "for an answer": "answer"} {
+		t.Run(name, func(t *testing.T) {
+			var over atomic.Bool
+			release := make(chan struct{})
+			reached := make(chan struct{}, 1)
+			var after atomic.Int32
+			server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if _, err := io.Copy(io.Discard, r.Body); err == nil && over.Load() {
+					after.Add(1)
+				}
+				reached <- struct{}{}
+				select {
+				case <-release:
+				case <-r.Context().Done():
+				}
+			}))
+			defer server.Close()
+			defer close(release)
+			transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				switch wait {
+				case "dial":
+					reached <- struct{}{}
+					<-ctx.Done()
+					return nil, ctx.Err()
+				case "late dial": // the process is stopped here, and wakes with the connection made
+					over.Store(true)
+				}
+				return (&net.Dialer{}).DialContext(ctx, network, address)
+			}}
+			defer transport.CloseIdleConnections()
+			rt := fence{next: deadline{next: transport, timeout: callTimeout}, check: func() error {
+				if over.Load() {
+					return errFence
+				}
+				return nil
+			}}
+			if wait != "late dial" {
+				go func() {
+					<-reached
+					over.Store(true)
+				}()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			request, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := rt.RoundTrip(request)
+			if response != nil {
+				_ = response.Body.Close()
+			}
+			if !errors.Is(err, errFence) || ctx.Err() != nil || after.Load() > 0 {
+				t.Errorf("%v, %d sent after the fence's end", err, after.Load())
+			}
+		})
 	}
 }
 

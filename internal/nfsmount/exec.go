@@ -54,8 +54,8 @@ func (r *runner) check(what job) error {
 // run runs a command in a process group of its own and returns what it printed,
 // trimmed. When ctx ends the whole group is killed, helpers of mount(8) included,
 // and the error matches ctx.Err(). It returns once no process of the group is left;
-// if that takes longer than a grace, check tells of it until it is so.
-func (r *runner) run(ctx context.Context, what job, name string, args ...string) (string, error) {
+// if that takes longer than grace, check tells of it until it is so.
+func (r *runner) run(ctx context.Context, grace time.Duration, what job, name string, args ...string) (string, error) {
 	if err := errors.Join(ctx.Err(), adopt(), r.check(what)); err != nil {
 		return "", err
 	}
@@ -70,14 +70,13 @@ func (r *runner) run(ctx context.Context, what job, name string, args ...string)
 	if err := cmd.Start(); err != nil {
 		return "", errors.Join(err, output.Close())
 	}
-	group := cmd.Process.Pid // the leader's process id names the group
+	g := &group{leader: cmd}
 	ended := make(chan struct{})
 	var said string
 	var failed error
 	go func() {
 		defer close(ended)
-		failed = cmd.Wait()
-		reap(group)
+		failed = g.wait()
 		said = printed(output)
 	}()
 	select {
@@ -86,21 +85,20 @@ func (r *runner) run(ctx context.Context, what job, name string, args ...string)
 	case <-ctx.Done():
 	}
 	select {
-	case <-ended: // both were ready: the number may be another group's by now
+	case <-ended: // both were ready
 		return said, failed
 	default:
 	}
-	// ESRCH: it has just ended.
-	if err := r.kill(-group, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		r.remember(what, group, ended)
+	if err := g.kill(r.kill); err != nil {
+		r.remember(what, g.number(), ended)
 		return "", errors.Join(ctx.Err(), fmt.Errorf("kill %s: %w", name, err))
 	}
 	select {
 	case <-ended:
 		return said, fmt.Errorf("killed: %w", ctx.Err())
-	case <-time.After(r.grace):
-		r.remember(what, group, ended)
-		return "", fmt.Errorf("%w: process group %d does not end after SIGKILL", ctx.Err(), group)
+	case <-time.After(grace):
+		r.remember(what, g.number(), ended)
+		return "", fmt.Errorf("%w: process group %d does not end after SIGKILL", ctx.Err(), g.number())
 	}
 }
 
@@ -115,18 +113,6 @@ func (r *runner) remember(what job, group int, ended <-chan struct{}) {
 		defer r.mu.Unlock()
 		delete(r.unended, what)
 	}()
-}
-
-// reap waits until no process of a group is left whose leader has been waited for.
-// The members become our children when their parent dies (see adopt), and nobody
-// else would wait for them: in a container this program is process 1.
-func reap(group int) {
-	for {
-		// ECHILD: none is left.
-		if _, err := unix.Wait4(-group, nil, 0, nil); err != nil && !errors.Is(err, unix.EINTR) {
-			return
-		}
-	}
 }
 
 // adopt makes this process the parent of its orphaned descendants, as process 1 is.

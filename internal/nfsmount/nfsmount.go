@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os/exec"
 	"path"
 	"slices"
@@ -104,7 +105,7 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.options.MountTimeout)
 	defer cancel()
-	output, err := m.runner.run(ctx, what, "mount", mount.MakeMountArgs(source, target, "nfs", append(slices.Clone(options), foreground...))...)
+	output, err := m.runner.run(ctx, m.runner.grace, what, "mount", mount.MakeMountArgs(source, target, "nfs", append(slices.Clone(options), foreground...))...)
 	if err != nil {
 		err = fmt.Errorf("mount %s on %s: %w", source, target, classify(output, err))
 	} else {
@@ -136,7 +137,8 @@ func (m *Mounter) verify(source, target string) error {
 // forces (umount -f): volumes of one export share a superblock, and forcing one
 // fails the writes of the others. Nothing mounted is success. It returns nil only
 // when mountinfo shows nothing on target, and no killed mount(8) can still put
-// something there. When ctx ends, what it runs is killed.
+// something there. It returns when ctx ends at the latest, or, where that has no
+// deadline, soon after; what it runs is killed before that.
 func (m *Mounter) Unmount(ctx context.Context, target string) error {
 	target, err := canonical(target)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -154,9 +156,10 @@ func (m *Mounter) Unmount(ctx context.Context, target string) error {
 			return m.runner.check(job{"mount", target})
 		}
 		// -i: no helper that would call the server; -c: no look at the path itself.
-		err = m.umount(ctx, m.plainTimeout(ctx), job{"umount", target}, "-n", "-c", "-i", target)
+		// It may wait for a dead server: half of the time is left for detaching.
+		err = m.umount(ctx, m.left(ctx)/2, job{"umount", target}, "-n", "-c", "-i", target)
 		if err != nil {
-			err = m.umount(ctx, m.options.UnmountTimeout, job{"umount -l", target}, "-n", "-c", "-i", "-l", target)
+			err = m.umount(ctx, m.left(ctx), job{"umount -l", target}, "-n", "-c", "-i", "-l", target)
 		}
 		// Another process may have unmounted it meanwhile: only mountinfo counts.
 		if after, readErr := m.Layers(target); readErr != nil || len(after) >= len(before) {
@@ -165,20 +168,20 @@ func (m *Mounter) Unmount(ctx context.Context, target string) error {
 	}
 }
 
-// plainTimeout bounds the umount that may wait for a dead server, so that there is
-// time left for detaching.
-func (m *Mounter) plainTimeout(ctx context.Context) time.Duration {
-	timeout := m.options.UnmountTimeout
+// left returns how long an Unmount with this context may still take.
+func (m *Mounter) left(ctx context.Context) time.Duration {
 	if deadline, set := ctx.Deadline(); set {
-		timeout = min(timeout, time.Until(deadline)/3)
+		return time.Until(deadline)
 	}
-	return timeout
+	return math.MaxInt64
 }
 
-func (m *Mounter) umount(ctx context.Context, timeout time.Duration, what job, args ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// umount runs umount(8), which is killed after two thirds of limit at most. The rest is
+// for its end after that.
+func (m *Mounter) umount(ctx context.Context, limit time.Duration, what job, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, min(m.options.UnmountTimeout, limit/3*2))
 	defer cancel()
-	if output, err := m.runner.run(ctx, what, "umount", args...); err != nil {
+	if output, err := m.runner.run(ctx, min(m.runner.grace, limit/3), what, "umount", args...); err != nil {
 		return fmt.Errorf("umount %s: %w", what.target, classify(output, err))
 	}
 	return nil

@@ -3,14 +3,11 @@ package provision
 import (
 	"context"
 	"errors"
-	"fmt"
-	"path"
 	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
@@ -19,11 +16,13 @@ import (
 )
 
 // The indices of the volume cache: by the place of a volume's data, by every
-// place above that, and by share and its id.
+// place above that, by path alone on whatever server, and by share and its id.
 const (
-	indexAt     = "at"
-	indexWithin = "within"
-	indexShare  = "share"
+	indexAt         = "at"
+	indexWithin     = "within"
+	indexAtPath     = "at-path"
+	indexWithinPath = "within-path"
+	indexShare      = "share"
 )
 
 // Caches are the informers of all that the provisioner watches: volumes of every
@@ -42,9 +41,11 @@ func NewCaches(factory informers.SharedInformerFactory) (*Caches, error) {
 		classes: factory.Storage().V1().StorageClasses().Informer(),
 	}
 	return c, c.volumes.AddIndexers(cache.Indexers{
-		indexAt:     volumeIndex(func(p place) []string { return []string{p.key()} }),
-		indexWithin: volumeIndex(place.above),
-		indexShare:  shareIndex,
+		indexAt:         volumeIndex(places, func(p place) []string { return []string{p.key()} }),
+		indexWithin:     volumeIndex(places, place.above),
+		indexAtPath:     volumeIndex(onAnyServer, func(p place) []string { return []string{p.key()} }),
+		indexWithinPath: volumeIndex(onAnyServer, place.above),
+		indexShare:      shareIndex,
 	})
 }
 
@@ -116,6 +117,23 @@ func (c *Caches) around(d volume.Directory, shareID string) []*v1.PersistentVolu
 	return found
 }
 
+// aroundOnOthers returns the volumes on servers of other names whose paths are those
+// of a place, above or below it: the server may be the same one.
+func (c *Caches) aroundOnOthers(d volume.Directory) []*v1.PersistentVolume {
+	var found []*v1.PersistentVolume
+	for _, p := range onAnyServer(d, "") {
+		found = append(found, c.lookup(indexAtPath, p.key())...)
+		found = append(found, c.lookup(indexWithinPath, p.key())...)
+		for _, key := range p.above() {
+			found = append(found, c.lookup(indexAtPath, key)...)
+		}
+	}
+	return slices.DeleteFunc(found, func(pv *v1.PersistentVolume) bool {
+		theirs, _ := directoryOf(pv)
+		return volume.CanonicalServer(theirs.Share.Server) == volume.CanonicalServer(d.Share.Server)
+	})
+}
+
 func (c *Caches) lookup(index, key string) []*v1.PersistentVolume {
 	objects, _ := c.volumes.GetIndexer().ByIndex(index, key) // fails only for an index that is not there
 	var volumes []*v1.PersistentVolume
@@ -147,82 +165,6 @@ func (c *Caches) shareID(s volume.Share) string {
 		}
 	}
 	return id
-}
-
-// checkPlace returns an error if a volume other than name has its data where find
-// looks for it. What the cache says is confirmed: it may hold volumes that were
-// never saved or are gone.
-func (p *Provisioner) checkPlace(ctx context.Context, d volume.Directory, shareID, name string, find func(volume.Directory, string) []*v1.PersistentVolume) error {
-	seen := []string{name}
-	for _, other := range find(d, shareID) {
-		if slices.Contains(seen, other.Name) {
-			continue
-		}
-		seen = append(seen, other.Name)
-		live, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, other.Name, metav1.GetOptions{})
-		switch {
-		case apierrors.IsNotFound(err):
-			continue
-		case err != nil:
-			return fmt.Errorf("can't tell whether volume %s still uses %s: %w", other.Name, d.Source(), err)
-		}
-		theirs, _ := directoryOf(live)
-		return fmt.Errorf("%s is in use by volume %s (%s), whose data is at %s", d.Source(), other.Name, live.Status.Phase, theirs.Source())
-	}
-	return nil
-}
-
-// place is where a volume's data is, in one of the two ways to tell: by server and
-// path, or by the share's id and the path below its root.
-type place struct{ share, path string }
-
-func (p place) key() string { return p.share + ":" + p.path }
-
-// above returns the keys of all places above p.
-func (p place) above() []string {
-	var keys []string
-	for p.path != "/" {
-		p.path = path.Dir(p.path)
-		keys = append(keys, p.key())
-	}
-	return keys
-}
-
-func places(d volume.Directory, shareID string) []place {
-	all := []place{{"server " + volume.CanonicalServer(d.Share.Server), d.Full()}}
-	if shareID != "" {
-		all = append(all, place{"id " + shareID, path.Join("/", string(d.SubDir))})
-	}
-	return all
-}
-
-// directoryOf returns where the data of a volume of any driver is, if it is on NFS.
-func directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
-	switch {
-	case pv.Spec.NFS != nil:
-		return volume.LocationFromAttributes(map[string]string{"server": pv.Spec.NFS.Server, "share": pv.Spec.NFS.Path})
-	case pv.Spec.CSI != nil:
-		return volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes)
-	}
-	return volume.Directory{}, false
-}
-
-func volumeIndex(keys func(place) []string) cache.IndexFunc {
-	return func(object any) ([]string, error) {
-		pv, ok := object.(*v1.PersistentVolume)
-		if !ok {
-			return nil, nil
-		}
-		d, ok := directoryOf(pv)
-		if !ok {
-			return nil, nil
-		}
-		var all []string
-		for _, p := range places(d, pv.Annotations[annShareID]) {
-			all = append(all, keys(p)...)
-		}
-		return all, nil
-	}
 }
 
 func shareKey(s volume.Share) string { return volume.CanonicalServer(s.Server) + ":" + s.Path }

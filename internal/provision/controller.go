@@ -7,7 +7,10 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 )
 
@@ -18,6 +21,8 @@ const ResyncPeriod = 15 * time.Minute
 type Controller struct {
 	controller      *controller.ProvisionController
 	claims, volumes *kicked
+	events          record.EventBroadcaster
+	sink            record.EventSink
 }
 
 // NewController returns the controller that serves the claims of classes with the
@@ -31,12 +36,17 @@ func NewController(client kubernetes.Interface, options Options, workers int) (*
 	pace := newPace()
 	options.Note = pace.note
 	provisioner := New(options)
-	claims := &kicked{SharedIndexInformer: options.Caches.claims, waits: claimWaits}
-	volumes := &kicked{SharedIndexInformer: options.Caches.volumes, waits: volumeWaits}
+	failed := &unsaved{}
+	claims := &kicked{SharedIndexInformer: options.Caches.claims, waits: claimWaits, unsaved: failed}
+	volumes := &kicked{SharedIndexInformer: options.Caches.volumes, waits: volumeWaits, unsaved: failed}
+	broadcaster := record.NewBroadcaster()
+	recorder := broadcaster.NewRecorder(scheme.Scheme, v1.EventSource{Component: options.DriverName})
 	return &Controller{
 		claims:  claims,
 		volumes: volumes,
-		controller: controller.NewProvisionController(client, options.DriverName, provisioner,
+		events:  broadcaster,
+		sink:    &corev1.EventSinkImpl{Interface: client.CoreV1().Events(v1.NamespaceAll)},
+		controller: controller.NewProvisionController(saving{client, recorder, failed}, options.DriverName, provisioner,
 			controller.LeaderElection(false),
 			controller.AddFinalizer(true),
 			controller.Threadiness(workers),
@@ -56,6 +66,8 @@ func NewController(client kubernetes.Interface, options Options, workers int) (*
 // Provisioner may still run: Provisioner.Drain waits for them. (The library's own
 // Run never returns; its goroutine ends with the process.)
 func (c *Controller) Run(ctx context.Context) {
+	c.events.StartRecordingToSink(c.sink)
+	defer c.events.Shutdown()
 	go c.controller.Run(ctx)
 	<-ctx.Done()
 }
@@ -71,7 +83,8 @@ func (c *Controller) Kick() {
 // they have not. The library's queues can't be reached in any other way.
 type kicked struct {
 	cache.SharedIndexInformer
-	waits func(object any) bool // for a retry
+	waits   func(object any) bool // for a retry
+	unsaved *unsaved
 
 	mu       sync.Mutex
 	handlers []cache.ResourceEventHandler
@@ -87,12 +100,26 @@ func (k *kicked) AddEventHandlerWithResyncPeriod(handler cache.ResourceEventHand
 
 // GetStore returns the cache for the library, which takes a volume out of it as soon
 // as it has asked the API server to delete that. Another finalizer may hold the volume
-// for long, and Caches must know of it until it is gone: only the watch removes it.
-func (k *kicked) GetStore() cache.Store { return undeleted{k.SharedIndexInformer.GetStore()} }
+// for long, and Caches must know of it until it is gone: only the watch removes it. The
+// library adds each volume that it made, saved or not: one that is not would keep its
+// claim from being looked at again.
+func (k *kicked) GetStore() cache.Store {
+	return undeleted{Store: k.SharedIndexInformer.GetStore(), unsaved: k.unsaved}
+}
 
-type undeleted struct{ cache.Store }
+type undeleted struct {
+	cache.Store
+	unsaved *unsaved
+}
 
 func (undeleted) Delete(any) error { return nil }
+
+func (u undeleted) Add(object any) error {
+	if pv, ok := object.(*v1.PersistentVolume); ok && u.unsaved.has(pv.Name) {
+		return nil
+	}
+	return u.Store.Add(object)
+}
 
 func (k *kicked) kick() {
 	k.mu.Lock()

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -40,6 +41,23 @@ func TestPace(t *testing.T) {
 	}
 	if d := p.When("refused"); d != delays[0] {
 		t.Errorf("after the first failure of another kind %v", d)
+	}
+}
+
+// However many wait for a busy share, that neither counts as their failures nor delays
+// those of others.
+func TestBusySharesDelayNobody(t *testing.T) {
+	p := newPace()
+	for range 20 {
+		for i := range 1000 {
+			p.note(strconv.Itoa(i), busy)
+			p.When(strconv.Itoa(i))
+		}
+	}
+	for _, item := range []string{"another", "0"} {
+		if d := p.When(item); d != firstRetry {
+			t.Errorf("the first failure of %s: %v", item, d)
+		}
 	}
 }
 

@@ -257,9 +257,9 @@ func TestHostileVolumesAndShares(t *testing.T) {
 		"a hard link to a victim's file": func(dir string) error {
 			return os.Link(filepath.Join(g.share, "pvc-victim", "precious"), filepath.Join(dir, "x"))
 		},
-		"a folder like ours":    func(dir string) error { return os.MkdirAll(filepath.Join(dir, ".sharevol", "owners"), 0o755) },
-		"names that hurt":       func(dir string) error { return os.MkdirAll(filepath.Join(dir, "-rf *\n..", "..."), 0o755) },
-		"a directory of no use": func(dir string) error { return os.Mkdir(filepath.Join(dir, "closed"), 0) },
+		"a folder like ours inside": func(dir string) error { return os.MkdirAll(filepath.Join(dir, "a", ".sharevol", "owners"), 0o755) },
+		"names that hurt":           func(dir string) error { return os.MkdirAll(filepath.Join(dir, "-rf *\n..", "..."), 0o755) },
+		"a directory of no use":     func(dir string) error { return os.Mkdir(filepath.Join(dir, "closed"), 0) },
 	}
 	for name, plant := range planted {
 		if _, err := g.try(t, nothing, func(dir string) { check(t, plant(dir)) }, nil); err != nil {
@@ -269,6 +269,13 @@ func TestHostileVolumesAndShares(t *testing.T) {
 			t.Fatalf("%s: it was\n%s\nand is\n%s", name, before, after)
 		}
 	}
+	// It could be the root of another share, with other volumes in it.
+	var ours string
+	if _, err := g.try(t, nothing, func(dir string) { ours = filepath.Join(dir, ".sharevol"); check(t, os.Mkdir(ours, 0o755)) }, nil); err == nil {
+		t.Error("a folder like ours: deleted")
+	}
+	check(t, os.Remove(ours))
+	check(t, os.Remove(filepath.Dir(ours)))
 	replaced := map[string]func(dir string) error{
 		"a link to the victim": func(dir string) error { return os.Symlink("pvc-victim", dir) },
 		"a link to outside":    func(dir string) error { return os.Symlink(g.dir+"/outside", dir) },

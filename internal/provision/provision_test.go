@@ -11,11 +11,14 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
@@ -55,9 +58,11 @@ func fixtureWith(t *testing.T, shares *fakeshare.Shares, objects ...runtime.Obje
 	if !cache.WaitForCacheSync(running.Done(), caches.volumes.HasSynced, caches.claims.HasSynced, caches.classes.HasSynced) {
 		t.Fatal("the caches are not filled")
 	}
-	return fixture{shares: shares, client: client, Provisioner: New(Options{
+	f := fixture{shares: shares, client: client, Provisioner: New(Options{
 		DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Client: client, Caches: caches,
 	})}
+	f.servers.lookup = lookupIn(map[string]string{"nfs.example.com": "192.0.2.1", "other.example.com": "192.0.2.2"})
+	return f
 }
 
 func check(t *testing.T, err error) {
@@ -127,8 +132,16 @@ func TestMountOptionsComeFromClassAndSecret(t *testing.T) {
 		t.Errorf("removed with %q, %v", ref.MountOptions, err)
 	}
 	check(t, f.client.CoreV1().Secrets("storage").Delete(ctx, "nfs-team-a", metav1.DeleteOptions{}))
+	// Without the secret, which went with its namespace, the volume's own options must do.
+	ref, err = f.deletionRef(ctx, volume.Share{}, pv)
+	if err != nil || !slices.Equal(ref.MountOptions, want[:2]) {
+		t.Errorf("without the secret: %q, %v", ref.MountOptions, err)
+	}
+	f.client.PrependReactor("get", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "nfs-team-a", nil)
+	})
 	if err := f.Delete(ctx, pv); err == nil || !strings.Contains(err.Error(), "secret nfs-team-a in namespace storage") {
-		t.Errorf("without the secret: %v", err)
+		t.Errorf("where the secret may not be read: %v", err)
 	}
 }
 

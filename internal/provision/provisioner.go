@@ -57,7 +57,9 @@ type Options struct {
 // Provisioner makes and removes the volumes of one driver. Its methods may be
 // called concurrently.
 type Provisioner struct {
-	options Options
+	options   Options
+	servers   *servers
+	conflicts chan struct{} // gets one when a record on a share keeps a claim waiting
 
 	mu       sync.Mutex
 	draining bool
@@ -79,7 +81,7 @@ func New(options Options) *Provisioner {
 	if options.Note == nil {
 		options.Note = func(string, failure) {}
 	}
-	return &Provisioner{options: options, working: map[string]int{}}
+	return &Provisioner{options: options, servers: newServers(), working: map[string]int{}, conflicts: make(chan struct{}, 1)}
 }
 
 // errStopping ends a call without an event on the claim or volume: the next start,
@@ -125,6 +127,7 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 	started := time.Now()
 	created, err := p.create(ctx, r)
 	p.noteBusy(string(options.PVC.UID), err)
+	p.noteConflict(err)
 	switch {
 	case errors.Is(err, dirs.ErrUntouched) && (ctx.Err() != nil || p.options.Lease() != nil):
 		return nil, controller.ProvisioningNoChange, errStopping
@@ -146,11 +149,9 @@ func (p *Provisioner) create(ctx context.Context, r request) (dirs.Created, erro
 	if err != nil {
 		return dirs.Created{}, fmt.Errorf("%w: %w", dirs.ErrUntouched, err)
 	}
-	if r.class.OnDelete != volume.Retain {
-		place := volume.Directory{Share: r.class.Share, SubDir: r.SubDir}
-		if err := p.checkPlace(ctx, place, "", r.name, p.options.Caches.at); err != nil {
-			return dirs.Created{}, fmt.Errorf("%w: %w", dirs.ErrUntouched, err)
-		}
+	place := volume.Directory{Share: r.class.Share, SubDir: r.SubDir}
+	if err := p.checkFree(ctx, place, r.name, r.class.OnDelete == volume.Retain); err != nil {
+		return dirs.Created{}, fmt.Errorf("%w: %w", dirs.ErrUntouched, err)
 	}
 	return p.options.Shares.Create(ctx, ref, dirs.Create{
 		SubDir:  r.SubDir,
@@ -197,27 +198,32 @@ func (p *Provisioner) noteBusy(item string, err error) {
 	}
 }
 
+// noteConflict has the records looked through some time: the volume in the way may be
+// one that nobody has deleted in order.
+func (p *Provisioner) noteConflict(err error) {
+	if errors.Is(err, dirs.ErrConflict) {
+		select {
+		case p.conflicts <- struct{}{}:
+		default: // there is one waiting
+		}
+	}
+}
+
+// carryOut does with a volume's directory what its policy says.
 func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.PersistentVolume) error {
 	target := dirs.Target{
 		SubDir:  vol.SubDir,
 		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: pv.Name},
 		ShareID: pv.Annotations[annShareID],
 	}
-	ref, err := p.ref(ctx, vol.Share, pv.Spec.MountOptions, deletionSecret(pv))
+	ref, err := p.deletionRef(ctx, vol.Share, pv)
 	if vol.OnDelete == volume.Retain {
-		if err == nil {
-			err = p.options.Shares.Release(ctx, ref, target)
-		}
-		if err != nil && ctx.Err() == nil {
-			// Nothing is to be done with the data. A record that stays is dropped by a later start.
-			klog.FromContext(ctx).Info("The directory is kept; its record on the share could not be dropped", "reason", err.Error())
-		}
-		return ctx.Err()
+		return p.release(ctx, ref, target, err)
 	}
 	if err != nil {
 		return err
 	}
-	if err := p.checkPlace(ctx, vol.Directory, target.ShareID, pv.Name, p.options.Caches.around); err != nil {
+	if err := p.checkAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
 	var archive string
@@ -236,6 +242,24 @@ func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.Pe
 		klog.FromContext(ctx).V(2).Info("Moved the volume directory aside", "archive", archive)
 	}
 	return err
+}
+
+// release drops the record of a volume whose directory stays, if the way to its share
+// is known. Nothing is to be done with the data: only a share that is busy is waited for.
+// A record that stays is dropped by a later sweep.
+func (p *Provisioner) release(ctx context.Context, ref share.Ref, target dirs.Target, err error) error {
+	if err == nil {
+		err = p.options.Shares.Release(ctx, ref, target)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, share.ErrBusy):
+		return err
+	case err != nil:
+		klog.FromContext(ctx).Info("The directory is kept; its record on the share could not be dropped", "reason", err.Error())
+	}
+	return nil
 }
 
 // Drain lets no new call begin and waits until those that run have ended or ctx has.

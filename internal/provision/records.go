@@ -19,25 +19,48 @@ import (
 	"sharevol.dev/sharevol/internal/volume"
 )
 
-// recordsRetry is how long a share that could not be looked through is left alone.
-const recordsRetry = time.Minute
+const (
+	// recordsRetry is how long a share that could not be looked through is left alone.
+	recordsRetry = time.Minute
+	// sweepEvery is how often the records are looked through at most: of a large share
+	// that takes thousands of requests.
+	sweepEvery = 10 * time.Minute
+)
 
 // volumePrefix begins the names of provisioned PersistentVolumes; the UID of the
 // claim follows.
 const volumePrefix = "pvc-"
 
-// DropRecords looks once through this cluster's records on every share that a class
-// or volume names, and drops those that have neither a PersistentVolume nor a claim:
+// DropRecords looks through this cluster's records on every share that a class or
+// volume names, and drops those that have neither a PersistentVolume nor a claim:
 // what a crash left between a record and a saved volume whose claim was deleted
-// meanwhile. Their directories go only if they are empty. A share that does not
-// answer is tried again until ctx ends.
+// meanwhile, or somebody who deleted a volume by hand. Their directories go only if
+// they are empty and no volume's data is around them. It does so at once, and again
+// some time after a record has kept a claim waiting. A share that does not answer is
+// tried again. It returns when ctx ends.
 func (p *Provisioner) DropRecords(ctx context.Context) {
 	c := p.options.Caches
 	if !cache.WaitForCacheSync(ctx.Done(), c.volumes.HasSynced, c.claims.HasSynced, c.classes.HasSynced) {
 		return
 	}
-	pending := p.refs(ctx)
 	for {
+		p.sweep(ctx)
+		select {
+		case <-time.After(sweepEvery):
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-p.conflicts:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sweep looks once through the records of all shares.
+func (p *Provisioner) sweep(ctx context.Context) {
+	for pending := p.refs(ctx); ; {
 		pending = slices.DeleteFunc(pending, func(ref share.Ref) bool {
 			err := p.dropRecordsOn(ctx, ref)
 			if err != nil && ctx.Err() == nil {
@@ -96,8 +119,12 @@ func (p *Provisioner) dropRecordsOn(ctx context.Context, ref share.Ref) error {
 	var orphans []dirs.Record
 	claims := p.options.Caches.claimUIDs()
 	for _, record := range records {
-		_, exists, _ := p.options.Caches.volumes.GetStore().GetByKey(record.Owner.Volume)
-		if !exists && !claims[strings.TrimPrefix(record.Owner.Volume, volumePrefix)] {
+		object, exists, _ := p.options.Caches.volumes.GetStore().GetByKey(record.Owner.Volume)
+		pv, _ := object.(*v1.PersistentVolume)
+		switch {
+		case exists && p.isOf(record, ref.Share, pv):
+		case !exists && claims[strings.TrimPrefix(record.Owner.Volume, volumePrefix)]: // it may be made right now
+		default:
 			orphans = append(orphans, record)
 		}
 	}
@@ -111,14 +138,22 @@ func (p *Provisioner) dropRecordsOn(ctx context.Context, ref share.Ref) error {
 	}
 	var errs []error
 	for _, record := range orphans {
-		if !live[strings.TrimPrefix(record.Owner.Volume, volumePrefix)] {
-			errs = append(errs, p.dropRecord(ctx, ref, record))
-		}
+		errs = append(errs, p.dropRecord(ctx, ref, record, live[strings.TrimPrefix(record.Owner.Volume, volumePrefix)]))
 	}
 	return errors.Join(errs...)
 }
 
-func (p *Provisioner) dropRecord(ctx context.Context, ref share.Ref, record dirs.Record) error {
+// isOf reports whether a record on a share is that of the directory that a volume has.
+// A first attempt for the volume may have made another one, before its claim changed.
+func (p *Provisioner) isOf(record dirs.Record, s volume.Share, pv *v1.PersistentVolume) bool {
+	vol, err := p.volumeOf(pv)
+	// What can't be read is left alone; so is a record on the share under another name.
+	return err != nil || vol.SubDir == record.SubDir || shareKey(vol.Share) != shareKey(s)
+}
+
+// dropRecord drops a record, unless its volume exists, or may be made at the moment
+// because it is claimed.
+func (p *Provisioner) dropRecord(ctx context.Context, ref share.Ref, record dirs.Record, claimed bool) error {
 	name := record.Owner.Volume
 	if !p.enter(name) {
 		return errStopping
@@ -127,14 +162,24 @@ func (p *Provisioner) dropRecord(ctx context.Context, ref share.Ref, record dirs
 	if p.shared(name) {
 		return fmt.Errorf("volume %s is being worked on", name)
 	}
-	_, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
-	if err == nil || !apierrors.IsNotFound(err) {
+	pv, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err) && claimed, err == nil && p.isOf(record, ref.Share, pv):
+		return nil
+	case err != nil && !apierrors.IsNotFound(err):
 		return err
 	}
-	err = p.options.Shares.Drop(ctx, ref, record.Target())
-	if err == nil {
-		klog.FromContext(ctx).Info("Dropped the record of a volume that was never saved; its directory is gone if it was empty",
-			"volume", name, "share", ref.Share.String(), "subDir", record.SubDir)
+	logger := klog.FromContext(ctx).WithValues("volume", name, "share", ref.Share.String(), "subDir", record.SubDir)
+	target := record.Target()
+	if used := p.checkAlone(ctx, volume.Directory{Share: ref.Share, SubDir: record.SubDir}, target.ShareID, name); used != nil {
+		// A hand-made volume may have taken the directory over, and be empty at the moment.
+		if err = p.options.Shares.Release(ctx, ref, target); err == nil {
+			logger.Info("Dropped the record of a volume that is gone; its directory stays", "reason", used.Error())
+		}
+		return err
+	}
+	if err = p.options.Shares.Drop(ctx, ref, target); err == nil {
+		logger.Info("Dropped the record of a volume that is gone or was never saved; its directory is gone if it was empty")
 	}
 	return err
 }

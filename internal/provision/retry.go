@@ -28,7 +28,9 @@ const (
 // claims and the names of volumes.
 type pace struct {
 	workqueue.TypedRateLimiter[any]
-	refusals workqueue.TypedRateLimiter[any]
+	// The special kinds have their own, so that they count nothing and take nothing from
+	// what all share: thousands may wait for one busy share.
+	refusals, waits workqueue.TypedRateLimiter[any]
 
 	mu   sync.Mutex
 	kind map[any]failure // of the attempt that has just failed, if it is a special one
@@ -49,6 +51,7 @@ func newPace() *pace {
 			&workqueue.TypedBucketRateLimiter[any]{Limiter: rate.NewLimiter(retryRate, retryBurst)},
 		),
 		refusals: workqueue.NewTypedItemExponentialFailureRateLimiter[any](refusedRetry, lastRetry),
+		waits:    workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstRetry, busyRetry),
 		kind:     map[any]failure{},
 	}
 }
@@ -70,9 +73,9 @@ func (p *pace) When(item any) time.Duration {
 	case refused:
 		return p.refusals.When(item)
 	case busy:
-		return min(p.TypedRateLimiter.When(item), busyRetry)
+		return p.waits.When(item)
 	}
-	return p.TypedRateLimiter.When(item)
+	return min(p.TypedRateLimiter.When(item), lastRetry)
 }
 
 // Forget is called when item has succeeded.
@@ -81,5 +84,6 @@ func (p *pace) Forget(item any) {
 	delete(p.kind, item)
 	p.mu.Unlock()
 	p.refusals.Forget(item)
+	p.waits.Forget(item)
 	p.TypedRateLimiter.Forget(item)
 }

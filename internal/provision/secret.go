@@ -6,7 +6,9 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
 
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/volume"
@@ -37,6 +39,18 @@ func (p *Provisioner) ref(ctx context.Context, s volume.Share, options []string,
 	}
 	ref.MountOptions = append(slices.Clone(options), more...)
 	return ref, nil
+}
+
+// deletionRef returns how to mount the share of a volume that goes. A secret that is
+// gone, with the claim's namespace for example, must not keep the volume for ever: the
+// volume's own options are tried then.
+func (p *Provisioner) deletionRef(ctx context.Context, s volume.Share, pv *v1.PersistentVolume) (share.Ref, error) {
+	ref, err := p.ref(ctx, s, pv.Spec.MountOptions, deletionSecret(pv))
+	if apierrors.IsNotFound(err) {
+		klog.FromContext(ctx).Info("Mounting without the options of the provisioner's secret, which is gone", "volume", pv.Name, "reason", err.Error())
+		return share.Ref{Share: s, MountOptions: pv.Spec.MountOptions}, nil
+	}
+	return ref, err
 }
 
 // deletionSecret is the secret that pv was provisioned with, nil if with none.

@@ -55,6 +55,9 @@ func checkClaim(claim *v1.PersistentVolumeClaim) field.ErrorList {
 	if claim.Spec.DataSourceRef != nil {
 		errs = append(errs, field.Forbidden(spec.Child("dataSourceRef"), "volumes can't be made from snapshots or other volumes"))
 	}
+	if claim.Spec.VolumeAttributesClassName != nil {
+		errs = append(errs, field.Forbidden(spec.Child("volumeAttributesClassName"), "volumes have no attributes to change; such a claim would never be bound"))
+	}
 	modes := []v1.PersistentVolumeAccessMode{v1.ReadWriteOnce, v1.ReadOnlyMany, v1.ReadWriteMany, v1.ReadWriteOncePod}
 	for i, mode := range claim.Spec.AccessModes {
 		if !slices.Contains(modes, mode) {

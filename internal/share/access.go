@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -23,47 +22,21 @@ const turnTimeout = 3 * time.Minute
 
 var errShuttingDown = errors.New("shutting down")
 
-// slots has one token for each operation that runs on a share, however it is
-// mounted. Creations have their own, so that none waits behind the removal of big
-// trees.
-type slots struct {
-	creations, removals chan struct{}
-	moved               atomic.Int64 // when an operation last began or ended, in Unix nanoseconds
-}
-
-// stillAfter is how long after the last operation began or ended nobody waits for a
-// slot any more: whoever does holds a worker that other shares need, and the server
-// may be dead.
-const stillAfter = time.Second
-
-func (s *slots) move() { s.moved.Store(time.Now().UnixNano()) }
-
-func (s *slots) still() bool { return time.Since(time.Unix(0, s.moved.Load())) > stillAfter }
-
-func newSlots(concurrency int) *slots {
-	return &slots{creations: make(chan struct{}, concurrency), removals: make(chan struct{}, concurrency)}
-}
-
-func (s *slots) of(operation string) chan struct{} {
-	if operation == "create" || operation == "records" {
-		return s.creations
-	}
-	return s.removals
-}
-
 // access is the way to one share: its mount, its helper, and whether it works.
 type access struct {
 	ref     Ref
 	path    string // where the share root shows
 	mounts  bool   // whether it is ours to mount there
 	options Options
-	slots   *slots
+	slots   *slots // the server's
+	kin     *kin
 	life    *lifetime
 
 	// turn (a channel of one, so that waiting for it can end) is held by whoever
-	// mounts or unmounts the share or starts a helper. It guards mounted.
+	// mounts or unmounts the share or starts a helper. It guards the next two.
 	turn    chan struct{}
 	mounted bool
+	tried   bool // whether something may be mounted at path: a mount was begun
 
 	mu     sync.Mutex // guards the rest; never held while anything can block
 	closed bool
@@ -81,11 +54,12 @@ type access struct {
 	asked   time.Time // when an operation was last asked for
 }
 
-func newAccess(ref Ref, premounted string, options Options, slots *slots, life *lifetime) *access {
+func newAccess(ref Ref, premounted string, options Options, slots *slots, kin *kin, life *lifetime) *access {
 	s := &access{
-		ref: ref, path: premounted, mounts: premounted == "", options: options, slots: slots, life: life,
+		ref: ref, path: premounted, mounts: premounted == "", options: options, slots: slots, kin: kin, life: life,
 		turn: make(chan struct{}, 1), since: time.Now(),
 	}
+	kin.add(s)
 	if s.mounts {
 		name := sha256.Sum256([]byte(ref.key()))
 		s.path = filepath.Join(options.Dir, hex.EncodeToString(name[:8]))
@@ -103,50 +77,26 @@ func (s *access) state() State {
 	return state
 }
 
-// do has the helper do work in one of slots, and makes the share ready for it if
-// it must. When the server does not answer, the share is set aside.
-func (s *access) do(ctx context.Context, slots chan struct{}, work func(context.Context, Helper) error) error {
-	if err := s.enter(ctx, slots); err != nil {
+// do has the helper do work, in one of the server's slots for such operations, and
+// makes the share ready for it if it must. When the server does not answer, the share
+// is set aside.
+func (s *access) do(ctx context.Context, operation string, work func(context.Context, Helper) error) error {
+	lane := s.slots.of(operation)
+	if err := s.enter(ctx, lane); err != nil {
 		return untouched(err)
 	}
-	s.slots.move()
-	defer func() {
-		s.slots.move()
-		<-slots
-	}()
+	defer lane.leave()
 	h, err := s.begin(ctx)
 	if err != nil {
 		return untouched(err)
 	}
+	began := time.Now()
 	err = work(ctx, h)
-	return s.end(h, err)
-}
-
-// enter takes a slot. On a share that works it waits for one for a moment; on one
-// that is set aside, or on which nothing moves, it does not, so that the callers are
-// free for other shares.
-func (s *access) enter(ctx context.Context, slots chan struct{}) error {
-	for deadline := time.Now().Add(s.options.Patience); ; {
-		if err := s.refusal(); err != nil {
-			return err
-		}
-		select {
-		case slots <- struct{}{}:
-			return nil
-		default:
-		}
-		wait := min(time.Until(deadline), 100*time.Millisecond)
-		if wait <= 0 || s.slots.still() {
-			return fmt.Errorf("%w: %s has %d operations under way", ErrBusy, s.ref.Share, cap(slots))
-		}
-		select {
-		case slots <- struct{}{}:
-			return nil
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	// Of records there may be many, and a server that does not answer is not slow.
+	if operation != "records" && !errors.Is(err, ErrNoAnswer) {
+		lane.took(time.Since(began))
 	}
+	return s.end(h, err)
 }
 
 // refusal returns why no operation can begin now, if there is a reason.
@@ -174,6 +124,7 @@ func (s *access) begin(ctx context.Context) (Helper, error) {
 		return nil, err
 	}
 	defer s.giveTurn()
+	defer s.life.places.settle(s)
 	// While it waited, another may have done it, or failed.
 	if h, err := s.use(); h != nil || err != nil {
 		return h, err
@@ -189,7 +140,7 @@ func (s *access) begin(ctx context.Context) (Helper, error) {
 		s.active++
 		return h, nil
 	case ctx.Err() != nil && !errors.Is(err, ErrNoAnswer):
-	case errors.Is(err, errNoHelper), errors.Is(err, helper.ErrGone), errors.Is(err, dirs.ErrLease):
+	case errors.Is(err, ErrBusy), errors.Is(err, errNoHelper), errors.Is(err, helper.ErrGone), errors.Is(err, dirs.ErrLease):
 		// These, too, say nothing about the share.
 	default:
 		s.setAside(nil, err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
 	"sharevol.dev/sharevol/internal/share/helper/fakehelper"
 )
 
@@ -58,6 +59,65 @@ func TestNothingIsMountedAfterClose(t *testing.T) {
 	if calls := f.mounter.Calls(); len(calls) > 0 {
 		t.Errorf("mounted %v", calls)
 	}
+}
+
+// halfMounter mounts, and says that it has failed and could not be undone: what
+// nfsmount.Mounter does when umount(8) fails after a mount(8) that was killed.
+type halfMounter struct{ *fakemount.Mounter }
+
+func (m halfMounter) Mount(ctx context.Context, source, target string, options []string) error {
+	return errors.Join(m.Mounter.Mount(ctx, source, target, options), errors.New("still mounted"))
+}
+
+func TestCloseUnmountsWhatAFailedMountHasLeft(t *testing.T) {
+	f := newFixture(t, func(o *Options) {
+		o.Mounter = halfMounter{o.Mounter.(*fakemount.Mounter)}
+		o.ProbeEvery = time.Hour
+	})
+	if err := f.create(nfs, "pvc-1"); err == nil {
+		t.Error("no error")
+	}
+	target := f.mounter.Calls()[0].Target
+	if layers, _ := f.mounter.Layers(target); len(layers) != 1 {
+		t.Fatalf("mounted %v: this test says nothing", layers)
+	}
+	must(t, f.Close(ctx))
+	if layers, _ := f.mounter.Layers(target); len(layers) > 0 || there(t, target) {
+		t.Errorf("left at the mount point: %v", layers)
+	}
+}
+
+// deafMounter unmounts in its own time, whatever its context says.
+type deafMounter struct {
+	*fakemount.Mounter
+	answer chan struct{}
+}
+
+func (m deafMounter) Unmount(ctx context.Context, target string) error {
+	if len(m.Calls()) > 0 {
+		<-m.answer
+	}
+	return m.Mounter.Unmount(ctx, target)
+}
+
+func TestCloseReturnsWithItsContext(t *testing.T) {
+	answer := make(chan struct{})
+	f := newFixture(t, func(o *Options) { o.Mounter = deafMounter{o.Mounter.(*fakemount.Mounter), answer} })
+	must(t, f.create(nfs, "pvc-1"))
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- f.Close(short) }()
+	select {
+	case err := <-closed:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it waits for what does not end")
+	}
+	close(answer)
+	eventually(t, "it is unmounted in the end", func() bool { layers, _ := f.mounter.Layers(f.mounter.Calls()[0].Target); return len(layers) == 0 })
 }
 
 func TestAnOperationThatIsCancelledBefore(t *testing.T) {

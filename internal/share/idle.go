@@ -13,8 +13,13 @@ func (s *access) discard(h Helper) {
 		return
 	}
 	s.old, s.helper = h, nil
+	s.endOld()
+}
+
+// endOld ends the old helper. The caller has the lock.
+func (s *access) endOld() {
 	// An error shows again when the next helper is to be started.
-	s.life.background.Go(func() { _ = h.End(context.Background()) })
+	s.life.background.Go(func() { _ = s.bury(context.Background()) })
 }
 
 // endWhenIdle ends h when it has had nothing to do for Options.Idle.
@@ -32,7 +37,7 @@ func (s *access) endWhenIdle(h Helper) {
 		}
 		left := s.idleIn(h)
 		if left <= 0 {
-			_ = h.End(context.Background()) // as in discard
+			_ = s.bury(context.Background()) // as in endOld
 			return
 		}
 		timer.Reset(left)

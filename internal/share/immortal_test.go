@@ -10,6 +10,7 @@ import (
 
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
+	"sharevol.dev/sharevol/internal/volume"
 )
 
 // immortal is a helper that SIGKILL does not end.
@@ -66,6 +67,36 @@ func TestAHelperThatDoesNotDieGetsNoSecond(t *testing.T) {
 	if n := started.Load(); n != 2 {
 		t.Errorf("%d helpers", n)
 	}
+}
+
+// Nor under other mount options.
+func TestAHelperThatDoesNotDieGetsNoSecondUnderOtherOptions(t *testing.T) {
+	first := &immortal{done: make(chan struct{})}
+	var started atomic.Int32
+	f := newFixture(t, func(o *Options) {
+		start := o.Start
+		o.Start = func(options helper.Options) (Helper, error) {
+			if started.Add(1) == 1 {
+				return first, nil
+			}
+			return start(options)
+		}
+	})
+	if err := f.create(nfs, "pvc-1"); !errors.Is(err, ErrNoAnswer) {
+		t.Fatalf("got %v", err)
+	}
+	other := Ref{Share: nfs.Share, MountOptions: []string{"nfsvers=4.1"}}
+	if err := f.create(other, "pvc-1"); !errors.Is(err, ErrNoAnswer) || !errors.Is(err, ErrUntouched) || started.Load() != 1 {
+		t.Errorf("%v, %d helpers", err, started.Load())
+	}
+	// Another share of that server has nothing to do with it.
+	beside := Ref{Share: volume.Share{Server: "nfs", Path: "/beside"}}
+	f.mounter.Export("nfs:/beside", t.TempDir())
+	must(t, f.create(beside, "pvc-1"))
+	close(first.done)
+	f.recovers(t)
+	f.recovers(t)
+	must(t, f.create(other, "pvc-1"))
 }
 
 // Closing does not wait for it longer than it may.

@@ -28,14 +28,16 @@ type Manager struct {
 	mu     sync.Mutex
 	closed bool
 	shares map[string]*access
-	slots  map[volume.Share]*slots
+	slots  map[string]*slots // of servers, by their canonical name
+	kin    map[volume.Share]*kin
 }
 
 // NewManager returns a Manager that has nothing mounted yet.
 func NewManager(options Options) *Manager {
+	options = options.withDefaults()
 	return &Manager{
-		options: options.withDefaults(), life: &lifetime{closing: make(chan struct{})},
-		shares: map[string]*access{}, slots: map[volume.Share]*slots{},
+		options: options, life: &lifetime{closing: make(chan struct{}), places: newPlaces(options.Helpers)},
+		shares: map[string]*access{}, slots: map[string]*slots{}, kin: map[volume.Share]*kin{},
 	}
 }
 
@@ -104,7 +106,7 @@ func do[R any](ctx context.Context, m *Manager, ref Ref, operation string, work 
 	defer m.running.Done()
 	ctx, cancel := m.life.bound(ctx)
 	defer cancel()
-	err = s.do(ctx, s.slots.of(operation), func(ctx context.Context, h Helper) error {
+	err = s.do(ctx, operation, func(ctx context.Context, h Helper) error {
 		var err error
 		result, err = work(ctx, h)
 		return err
@@ -132,23 +134,33 @@ func (m *Manager) share(ref Ref) (*access, error) {
 	}
 	s, known := m.shares[ref.key()]
 	if !known {
-		if m.slots[ref.Share] == nil {
-			m.slots[ref.Share] = newSlots(m.options.Concurrency)
-		}
-		s = newAccess(ref, path, m.options, m.slots[ref.Share], m.life)
+		s = m.newAccess(ref, path)
 		m.shares[ref.key()] = s
 	}
 	m.running.Add(1)
 	return s, nil
 }
 
+// newAccess returns a new access to a share. The caller has the lock.
+func (m *Manager) newAccess(ref Ref, premounted string) *access {
+	share := ref.Share
+	share.Server = volume.CanonicalServer(share.Server)
+	if m.slots[share.Server] == nil {
+		m.slots[share.Server] = newSlots(m.options.Concurrency)
+	}
+	if m.kin[share] == nil {
+		m.kin[share] = &kin{}
+	}
+	return newAccess(ref, premounted, m.options, m.slots[share.Server], m.kin[share], m.life)
+}
+
 // stopGrace is how long running operations have to stop between two steps when
 // the Manager closes, before their helpers are ended.
 const stopGrace = 2 * time.Second
 
-// Close ends all operations and helpers and unmounts all shares, at the same time
-// and until ctx ends. Operations that have not begun are refused from then on.
-// When it returns nil, no process, goroutine or mount is left.
+// Close ends all operations and helpers and unmounts all shares, at the same time.
+// It returns when ctx ends at the latest. Operations that have not begun are refused
+// from then on. When it returns nil, no process, goroutine or mount is left.
 func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	if !m.closed {
@@ -167,15 +179,16 @@ func (m *Manager) Close(ctx context.Context) error {
 	defer cancel()
 	_ = wait(stopped, &m.running) // what runs on ends with its helper
 
+	var closing sync.WaitGroup
 	results := make(chan error, len(shares))
 	for _, s := range shares {
-		go func() { results <- s.close(ctx) }()
+		closing.Go(func() { results <- s.close(ctx) })
 	}
-	var errs []error
-	for range shares {
+	errs := []error{wait(ctx, &closing), wait(ctx, &m.running), wait(ctx, &m.life.background)}
+	for range len(results) {
 		errs = append(errs, <-results)
 	}
-	return errors.Join(append(errs, wait(ctx, &m.running), wait(ctx, &m.life.background))...)
+	return errors.Join(errs...)
 }
 
 // wait waits for group until ctx ends.
@@ -202,6 +215,7 @@ func wait(ctx context.Context, group *sync.WaitGroup) error {
 type lifetime struct {
 	closing    chan struct{}  // closed when the Manager closes
 	background sync.WaitGroup // what the shares do by themselves
+	places     *places        // for their helpers
 }
 
 // bound returns a context that ends with ctx, when the Manager closes, and with

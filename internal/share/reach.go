@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,12 +29,12 @@ var errNoHelper = errors.New("no helper process for the share")
 // that does not answer this takes minutes; only those who are patient get it all.
 // The caller has the turn.
 func (s *access) reach(ctx context.Context, patient bool) (Helper, error) {
-	if err := s.bury(ctx); err != nil {
+	if err := s.kin.bury(ctx); err != nil {
 		return nil, err
 	}
 	if !s.mounts || s.mounted {
-		h, err := s.start(ctx)
-		ours := errors.Is(err, errNoHelper) || errors.Is(err, helper.ErrGone) || ctx.Err() != nil
+		h, err := s.start(ctx, patient)
+		ours := errors.Is(err, ErrBusy) || errors.Is(err, errNoHelper) || errors.Is(err, helper.ErrGone) || ctx.Err() != nil
 		if err == nil || ours || !s.mounts || errors.Is(err, ErrNoAnswer) && !patient {
 			return h, err
 		}
@@ -44,11 +45,14 @@ func (s *access) reach(ctx context.Context, patient bool) (Helper, error) {
 	if err := s.mount(ctx); err != nil {
 		return nil, err
 	}
-	return s.start(ctx)
+	return s.start(ctx, patient)
 }
 
 // start starts a helper and opens the share with it.
-func (s *access) start(ctx context.Context) (Helper, error) {
+func (s *access) start(ctx context.Context, patient bool) (Helper, error) {
+	if err := s.takePlace(ctx, patient); err != nil {
+		return nil, err
+	}
 	h, err := s.options.Start(helper.Options{
 		Path: s.path, NFS: s.mounts, Name: s.ref.Share.String(), Timeout: s.options.Timeout, Lease: s.options.Lease,
 	})
@@ -92,12 +96,39 @@ func (s *access) bury(ctx context.Context) error {
 	return nil
 }
 
+// kin are the accesses to one share, which differ in their mount options.
+type kin struct {
+	mu  sync.Mutex
+	all []*access
+}
+
+func (k *kin) add(s *access) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.all = append(k.all, s)
+}
+
+// bury sees to it that no old helper of the share is left, under whatever options: one
+// that will not die gets no second one beside it.
+func (k *kin) bury(ctx context.Context) error {
+	k.mu.Lock()
+	all := slices.Clone(k.all)
+	k.mu.Unlock()
+	for _, s := range all {
+		if err := s.bury(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // mount mounts the share. The caller has the turn.
 func (s *access) mount(ctx context.Context) (err error) {
 	defer func(started time.Time) { s.options.Observe(s.ref.Share, "mount", err, time.Since(started)) }(time.Now())
 	if err := os.MkdirAll(s.path, 0o700); err != nil {
 		return err
 	}
+	s.tried = true
 	// A run of ours that was killed may have left its mount, with whatever options.
 	if err := s.options.Mounter.Unmount(ctx, s.path); err != nil {
 		return err
@@ -109,14 +140,15 @@ func (s *access) mount(ctx context.Context) (err error) {
 	return nil
 }
 
-// unmount takes the share's mount and the mount point away. The caller has the
-// turn, and no helper is left, whose open root would make the mount busy.
+// unmount takes the share's mount and the mount point away, and what a mount that
+// failed has left there. The caller has the turn, and no helper is left, whose open
+// root would make the mount busy.
 func (s *access) unmount(ctx context.Context) error {
-	if s.mounted {
+	if s.tried {
 		if err := s.options.Mounter.Unmount(ctx, s.path); err != nil {
 			return err
 		}
-		s.mounted = false
+		s.mounted, s.tried = false, false
 	}
 	if err := os.Remove(s.path); !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -82,6 +82,7 @@ func (s *access) tryAgain(ctx context.Context) bool {
 		return false
 	}
 	defer s.giveTurn()
+	defer s.life.places.settle(s)
 	// An operation that had begun before it was set aside may have done it.
 	if s.isUp() {
 		return true

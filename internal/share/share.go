@@ -23,13 +23,14 @@ var (
 	// ErrNoAnswer says that the server did not answer in time. What was asked may
 	// still take effect, unless the error matches ErrUntouched too.
 	ErrNoAnswer = helper.ErrNoAnswer
-	// ErrBusy says that the share does as much as it may at a time. It matches
-	// ErrUntouched, and the operation is worth another try soon.
-	ErrBusy = errors.New("the share is busy")
+	// ErrBusy says that the server, or the program, does as much as it may at a time.
+	// It matches ErrUntouched, and the operation is worth another try soon.
+	ErrBusy = errors.New("the server is busy")
 )
 
 // Ref says which share to work on and how to mount it. The same share under
-// other mount options is another mount, with a helper of its own.
+// other mount options is another mount, with a helper of its own, though none is
+// started beside one that will not die.
 type Ref struct {
 	Share        volume.Share
 	MountOptions []string
@@ -67,12 +68,18 @@ type Options struct {
 	// Timeout bounds one file operation, and in a long removal the time between
 	// two steps. 30 s when zero.
 	Timeout time.Duration
-	// Concurrency is how many creations, and how many removals, one share does at a
-	// time, 8 when zero.
+	// Concurrency is how many creations, and how many removals, one server does at a
+	// time, on all of its shares together, 8 when zero.
 	Concurrency int
-	// Patience is how long an operation waits for its turn on a share that works,
-	// 5 s when zero. On one on which nothing moves it waits a second at most.
+	// Patience is how long an operation waits for its turn on a server whose
+	// operations usually take less than 100 ms, 5 s when zero. On one on which nothing
+	// moves it waits a second at most, and on a slow one not at all.
 	Patience time.Duration
+	// Helpers is how many helpers there are at a time, on all shares together, 16
+	// when zero. Those that were told to end, or were killed, do not count. A share that
+	// needs one takes the place of one that has nothing to do; if there is none, its
+	// operation fails with ErrBusy after a second.
+	Helpers int
 	// Idle is after how long without operations a share's helper ends, 1 min when
 	// zero. The share stays mounted until Close.
 	Idle time.Duration
@@ -97,6 +104,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Concurrency == 0 {
 		o.Concurrency = 8
+	}
+	if o.Helpers == 0 {
+		o.Helpers = 16
 	}
 	for value, otherwise := range map[*time.Duration]time.Duration{
 		&o.Timeout: 30 * time.Second, &o.Patience: 5 * time.Second, &o.Idle: time.Minute, &o.ProbeEvery: 5 * time.Second,

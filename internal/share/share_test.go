@@ -80,7 +80,7 @@ func TestNoOtherNameReachesTheShare(t *testing.T) {
 func TestMountsOnceAndUnmountsOnClose(t *testing.T) {
 	f := newFixture(t, nil)
 	var all sync.WaitGroup
-	for range 20 {
+	for range f.options.Concurrency { // more may have to wait too long
 		all.Go(func() {
 			if err := f.create(nfs, "pvc-1"); err != nil {
 				t.Error(err)
@@ -155,7 +155,7 @@ func (f fixture) steadily(ctx context.Context, t *testing.T) <-chan error {
 	done := make(chan error, 1)
 	must(t, f.create(nfs, "pvc-0"))
 	go func() { done <- f.Delete(ctx, nfs, dirs.Target{SubDir: fakehelper.SteadyDir}) }()
-	eventually(t, "the removal begins", func() bool { return len(f.slots[nfs.Share].removals) == 1 })
+	eventually(t, "the removal begins", func() bool { return len(f.slots[nfs.Share.Server].removals.tokens) == 1 })
 	return done
 }
 

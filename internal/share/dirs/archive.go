@@ -41,11 +41,14 @@ func (r *Root) Archive(ctx context.Context, t Target) (string, error) {
 }
 
 func (c *call) archive(ctx context.Context, t Target) (string, error) {
-	mine, err := c.own(t)
+	mine, err := c.own(ctx, t)
+	if errors.Is(err, ErrTaken) {
+		return "", c.over(ctx, t, err)
+	}
 	if err != nil {
 		return "", err
 	}
-	dir, err := c.findMade(t, mine)
+	dir, err := c.findMade(ctx, t, mine)
 	if err != nil {
 		return "", err
 	}
@@ -214,7 +217,7 @@ func (c *call) dropArchive(ctx context.Context, t Target) error {
 	parents := parentsOf(archivePath(t))
 	for i := len(parents) - 1; i >= 0; i-- {
 		dir, err := c.root.findDir(volume.SubDir(parents[i]))
-		if errors.Is(err, ErrConflict) {
+		if isBarred(err) {
 			break
 		}
 		if err != nil {

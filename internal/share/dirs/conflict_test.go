@@ -209,6 +209,7 @@ func TestAClassThatChangedItsMind(t *testing.T) {
 	must(t, os.Remove(s.in("a")))
 	_, err = root.Create(ctx, want)
 	must(t, err)
+	s.lose("a") // and what comes back is no more retained
 	must(t, root.Delete(ctx, want.target(), nil))
 	_, err = root.Create(ctx, want)
 	must(t, err)

@@ -55,6 +55,17 @@ func with(wants ...Create) func(*share, *Root) {
 	}
 }
 
+func withLost(want Create) func(*share, *Root) {
+	return func(s *share, root *Root) {
+		s.t.Helper()
+		with(want)(s, root)
+		s.lose(string(want.SubDir))
+	}
+}
+
+// unfinish leaves an empty directory as a crash before its last step does.
+func (s *share) unfinish(sub string) { must(s.t, os.Chmod(s.in(sub), unfinishedMode)) }
+
 func owned(want Create) Create {
 	want.UID, want.GID, want.Mode = int64(os.Getuid()), int64(os.Getgid()), 0o2770
 	if os.Getuid() == 0 {
@@ -86,12 +97,16 @@ var scenarios = map[string]scenario{
 	"archive":               {before: with(create("a")), run: doArchive(create("a"))},
 	"archive nested":        {before: with(create("a/b/c")), run: doArchive(create("a/b/c"))},
 	"archive beside others": {before: with(create("a/b/c"), create("a/d")), run: doArchive(create("a/b/c"))},
-	"release": {before: with(retained("a/b", "r")), run: func(ctx context.Context, root *Root) error {
-		return root.Release(ctx, retained("a/b", "r").target())
-	}},
-	"drop": {before: func(s *share, r *Root) { must(s.t, newCreate(r, create("a/b/c"))) }, run: func(ctx context.Context, root *Root) error {
-		return root.Drop(ctx, create("a/b/c").target())
-	}},
+	"release":               {before: with(retained("a/b", "r")), run: doRelease(retained("a/b", "r"))},
+	"drop":                  {before: func(s *share, r *Root) { must(s.t, newCreate(r, create("a/b/c"))) }, run: doDrop(create("a/b/c"))},
+	"create, its record lost": {before: func(s *share, r *Root) {
+		must(s.t, newCreate(r, create("a/b/c")))
+		s.lose("a/b/c")
+		s.unfinish("a/b/c")
+	}, run: doCreate(create("a/b/c"))},
+	"delete, its record lost":  {before: withLost(create("a/b/c")), run: doDelete(create("a/b/c"))},
+	"archive, its record lost": {before: withLost(create("a/b/c")), run: doArchive(create("a/b/c"))},
+	"drop, its record lost":    {before: func(s *share, r *Root) { must(s.t, newCreate(r, create("a/b/c"))); s.lose("a/b/c") }, run: doDrop(create("a/b/c"))},
 }
 
 // A call ends for ever before any of its steps, another one goes on: what is there

@@ -4,19 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"sharevol.dev/sharevol/internal/fault"
 )
-
-// unfinishedMode is what a volume directory is made with, before it gets its own
-// mode in the last step. Nobody would choose it, so that an empty directory that
-// has it after a crash is known to be unfinished.
-const unfinishedMode = 0o500
 
 // Create makes a volume directory with the parents that it lacks. One that an
 // earlier Create has made for the same owner is success and stays as it is, unless
@@ -58,7 +50,7 @@ func (n *creation) create(ctx context.Context) error {
 		return err
 	}
 	if shared != nil {
-		return n.useShared(*shared)
+		return retry(func() error { return n.useShared(*shared) })
 	}
 	fault.Point("recorded")
 	if err := retry(func() error { return n.make(ctx) }); err != nil {
@@ -103,6 +95,10 @@ func (n *creation) unretain(ctx context.Context) error {
 	if there {
 		return conflictf("%s was made to be retained, and other volumes may use it", n.SubDir)
 	}
+	// In this order: the mark has the record's text, and would bring it back.
+	if err := n.unlink(ctx, markName(string(n.SubDir), n.Owner)); err != nil {
+		return err
+	}
 	return n.dropRecord(ctx, string(n.SubDir), kindVolume, n.Owner)
 }
 
@@ -118,8 +114,28 @@ func (n *creation) useShared(r record) error {
 		if err != nil || !unfinished || n.Mode == unfinishedMode {
 			return err
 		}
+	} else if err := n.checkMissing(r); err != nil {
+		return err
 	}
 	return fmt.Errorf("%s is being made for the volume %s: try again", n.SubDir, r.Volume)
+}
+
+// checkMissing says if the directory that is not there was made for the volume of r,
+// so that nobody is about to make it.
+func (n *creation) checkMissing(r record) error {
+	if err := n.refresh(); err != nil {
+		return err
+	}
+	made, err := n.marked(string(n.SubDir), r.owner())
+	if err != nil || !made {
+		return err
+	}
+	if there, err := n.exists(string(n.SubDir)); err != nil {
+		return err
+	} else if there {
+		return errMoved
+	}
+	return conflictf("%s is missing, and was made for the volume %s: somebody removed it; make the directory again by hand, or delete that volume", n.SubDir, r.Volume)
 }
 
 // make makes the directory and finishes it.
@@ -134,8 +150,13 @@ func (n *creation) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if n.recorded && n.isOurs && !n.made { // an earlier try's record was lost
+		if err := n.keepAlone(ctx, string(n.SubDir), n.Owner, false); err != nil {
+			return err
+		}
+	}
 	if finish {
-		if err := n.mark(ctx, string(n.SubDir), n.Owner); err != nil {
+		if err := n.mark(ctx, newRecord(kindVolume, string(n.SubDir), n.Owner, n.Retain)); err != nil {
 			return err
 		}
 		n.isOurs = true
@@ -162,7 +183,11 @@ func (n *creation) mkdir(ctx context.Context) (*found, error) {
 	var dir *found
 	switch {
 	case n.made, errors.Is(err, unix.EEXIST):
-		if dir, err = openFound(at); dir == nil && err == nil {
+		open := openVolume
+		if n.made {
+			open = openFound
+		}
+		if dir, err = open(at); dir == nil && err == nil {
 			err = errMoved
 		}
 	case errors.Is(err, unix.ENOENT): // the directory above was removed, being empty
@@ -208,11 +233,14 @@ func (n *creation) inspect(ctx context.Context, dir *found) (finish bool, err er
 			return false, stepError("stat", recordPath(string(n.SubDir)), err)
 		}
 		if r.uid == dir.stat.uid {
-			return true, nil
+			return true, n.checkMarks(string(n.SubDir), n.Owner)
 		}
 	}
-	if err := n.checkNoParent(ctx); err != nil || n.Retain {
+	if err := n.checkNoParent(ctx); err != nil {
 		return false, err
+	}
+	if n.Retain {
+		return false, n.checkMarks(string(n.SubDir), n.Owner)
 	}
 	return false, conflictf("%s exists, and sharevol did not make it for this volume: left as it is", n.SubDir)
 }
@@ -233,61 +261,4 @@ func (n *creation) checkNoParent(ctx context.Context) error {
 		return conflictf("%s has the directories of other volumes in it", n.SubDir)
 	}
 	return errMoved
-}
-
-// isUnfinished says whether the directory is as mkdir left it.
-func (f *found) isUnfinished() (bool, error) {
-	if f.stat.perm()&^unix.S_ISGID != unfinishedMode {
-		return false, nil
-	}
-	empty, err := isEmpty(f.file)
-	return empty, stepError("read", f.shown, err)
-}
-
-// finish gives the directory its owner, and then its mode.
-func (n *creation) finish(ctx context.Context, dir *found) error {
-	file, err := openAt(dir.file, ".", openDirFlags, dir.shown)
-	if err != nil {
-		return stepError("open", dir.shown, err)
-	}
-	defer func() { _ = file.Close() }()
-	if other := func(want int64, is uint32) bool { return want >= 0 && want != int64(is) }; other(n.UID, dir.stat.uid) || other(n.GID, dir.stat.gid) {
-		err := n.change(ctx, func() error { return unix.Fchown(int(file.Fd()), int(n.UID), int(n.GID)) })
-		if err != nil {
-			return fmt.Errorf("make %s the owner: %w", n.ownership(), stepError("chown", dir.shown, err))
-		}
-	}
-	mode := n.Mode
-	if mode == 0 {
-		mode = 0o777&^umask() | dir.stat.perm()&unix.S_ISGID
-	}
-	if err := n.change(ctx, func() error { return unix.Fchmod(int(file.Fd()), mode) }); err != nil {
-		return stepError("chmod", dir.shown, err)
-	}
-	fault.Point("finished")
-	return nil
-}
-
-// ownership is what was wanted as chown(1) takes it.
-func (n *creation) ownership() string {
-	part := func(id int64) string {
-		if id < 0 {
-			return ""
-		}
-		return strconv.FormatInt(id, 10)
-	}
-	return part(n.UID) + ":" + part(n.GID)
-}
-
-// umask returns the umask of this process without changing it for a moment.
-func umask() uint32 {
-	status, _ := os.ReadFile("/proc/self/status")
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "Umask:"); ok {
-			if mask, err := strconv.ParseUint(strings.TrimSpace(value), 8, 32); err == nil {
-				return uint32(mask)
-			}
-		}
-	}
-	return 0o022 // before Linux 4.7
 }

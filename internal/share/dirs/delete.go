@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sharevol.dev/sharevol/internal/fault"
-	"sharevol.dev/sharevol/internal/volume"
 )
 
 // Delete removes a volume directory with all that is in it, then its record. The
@@ -35,7 +34,7 @@ func (r *Root) beginTarget(ctx context.Context, t Target) (*call, error) {
 }
 
 func (c *call) delete(ctx context.Context, t Target, progress func()) error {
-	mine, ownErr := c.own(t)
+	mine, ownErr := c.own(ctx, t)
 	if ownErr != nil && !errors.Is(ownErr, ErrTaken) {
 		return ownErr
 	}
@@ -46,13 +45,13 @@ func (c *call) delete(ctx context.Context, t Target, progress func()) error {
 	defer left.close()
 	switch {
 	case left == nil && ownErr != nil:
-		return ownErr
+		return c.over(ctx, t, ownErr)
 	case left != nil && mine == nil:
-		return conflictf("%s is there without a record of %s: left as it is", left.shown, t.SubDir)
+		return c.removeLeft(ctx, t, left, progress)
 	case left != nil:
 		return c.removeTrashed(ctx, t, left, progress)
 	}
-	dir, err := c.findMade(t, mine)
+	dir, err := c.findMade(ctx, t, mine)
 	if err != nil {
 		return err
 	}
@@ -106,13 +105,40 @@ func (c *call) throwAway(ctx context.Context, t Target, dir *found, progress fun
 	return c.removeTrashed(ctx, t, left, progress)
 }
 
-// removeTrashed is removeVolume of what is in the trash. The mark goes before it: it
+// removeTrashed is removeVolume of what is in the trash. The mark is retired before: it
 // must not speak for what comes in its place meanwhile, perhaps by hand.
 func (c *call) removeTrashed(ctx context.Context, t Target, dir *found, progress func()) error {
-	if err := c.unlink(ctx, markName(string(t.SubDir), t.Owner)); err != nil {
+	if err := c.retire(ctx, string(t.SubDir), t.Owner); err != nil {
 		return err
 	}
 	return c.removeVolume(ctx, t, dir, progress)
+}
+
+// removeLeft removes what is in the trash of a volume whose record was lost, and whose
+// place another one has taken. Its mark proves that it is the volume's.
+func (c *call) removeLeft(ctx context.Context, t Target, dir *found, progress func()) error {
+	mine, _, err := c.lost(string(t.SubDir), t.Owner)
+	if err != nil {
+		return err
+	}
+	if mine == nil {
+		return conflictf("%s is there without a record of %s: left as it is", dir.shown, t.SubDir)
+	}
+	if err := c.retire(ctx, string(t.SubDir), t.Owner); err != nil {
+		return err
+	}
+	if err := c.removeTree(ctx, dir, progress); err != nil {
+		return err
+	}
+	return errMoved // now it is only taken
+}
+
+// over ends a volume that is ErrTaken, as taken says.
+func (c *call) over(ctx context.Context, t Target, taken error) error {
+	if err := c.dropMarks(ctx, string(t.SubDir), t.Owner); err != nil {
+		return err
+	}
+	return taken
 }
 
 // removeVolume removes the tree dir, which is all that is left of the volume, then
@@ -135,12 +161,16 @@ func (c *call) forgetGone(ctx context.Context, t Target) error {
 }
 
 // forget removes what is recorded of a volume, and the parents that it leaves empty.
-// Its record goes last: as long as there is anything to do, it says so.
+// Its record goes last: as long as there is anything to do, it says so. If that is
+// lost, the mark does, which goes before it.
 func (c *call) forget(ctx context.Context, t Target) error {
-	if err := c.unlink(ctx, markName(string(t.SubDir), t.Owner)); err != nil {
+	if err := c.retire(ctx, string(t.SubDir), t.Owner); err != nil {
 		return err
 	}
 	if err := c.removeParents(ctx, string(t.SubDir)); err != nil {
+		return err
+	}
+	if err := c.unlink(ctx, leftName(string(t.SubDir), t.Owner)); err != nil {
 		return err
 	}
 	if err := c.dropRecord(ctx, string(t.SubDir), kindVolume, t.Owner); err != nil {
@@ -148,74 +178,4 @@ func (c *call) forget(ctx context.Context, t Target) error {
 	}
 	fault.Point("dropped")
 	return nil
-}
-
-// own returns the record of t, nil if there is none. One of another volume is
-// ErrTaken: it was made after that of t was dropped, as the last step of all. One
-// that can't be read, or says that the data stays, is a conflict.
-func (c *call) own(t Target) (*record, error) {
-	if err := c.refresh(); err != nil {
-		return nil, err
-	}
-	r, err := c.record(string(t.SubDir))
-	switch {
-	case err != nil || r == nil:
-		return nil, err
-	case r.Kind == kindVolume && r.owner() != t.Owner:
-		return nil, &kindError{error: r.conflict(string(t.SubDir), t.Owner), kind: ErrTaken}
-	case !r.isOf(kindVolume, t.Owner):
-		return nil, r.conflict(string(t.SubDir), t.Owner)
-	case r.Retain:
-		return nil, conflictf("%s was made to be retained, and other volumes may use it: left as it is", t.SubDir)
-	}
-	return r, nil
-}
-
-// findMade returns the directory of t, nil if it is missing. One that the records
-// do not prove to be made for t is a conflict.
-func (c *call) findMade(t Target, mine *record) (*found, error) {
-	dir, err := c.root.findDir(t.SubDir)
-	if dir == nil || err != nil {
-		return nil, err
-	}
-	made := false
-	switch {
-	case mine == nil:
-		err = conflictf("%s has no record that sharevol made it for this volume: left as it is", t.SubDir)
-	case dir.isRoot:
-		err = conflictf("%s is the root of another file system: left as it is", t.SubDir)
-	default:
-		if made, err = c.isMade(t.SubDir, t.Owner, dir); err == nil && !made {
-			err = c.notMade(t, dir)
-		}
-	}
-	if err != nil {
-		dir.close()
-		return nil, err
-	}
-	return dir, nil
-}
-
-// notMade is what a directory without a mark comes to. Another call that has moved
-// it away drops the mark then.
-func (c *call) notMade(t Target, dir *found) error {
-	now, err := c.root.findDir(t.SubDir)
-	if err != nil {
-		return err
-	}
-	defer now.close()
-	if now == nil || now.stat.identity != dir.stat.identity {
-		return errMoved
-	}
-	return conflictf("%s was there before sharevol recorded it for this volume: left as it is", t.SubDir)
-}
-
-// isMade says whether sharevol made the directory for its owner: it is marked, or
-// empty and unfinished.
-func (c *call) isMade(sub volume.SubDir, owner Owner, dir *found) (bool, error) {
-	marked, err := c.marked(string(sub), owner)
-	if marked || err != nil {
-		return marked, err
-	}
-	return dir.isUnfinished()
 }

@@ -74,6 +74,7 @@ func TestDeleteNeedsARecord(t *testing.T) {
 	root := s.open(Options{})
 	with(create("a"))(s, root)
 	must(t, os.Remove(s.in(folderName, ownersName, recordName("a"))))
+	must(t, os.Remove(s.in(folderName, ownersName, markName("a", owner("pvc-a")))))
 	before := s.tree()
 	err := root.Delete(ctx, create("a").target(), nil)
 	is(t, err, ErrConflict, ErrUntouched)

@@ -9,6 +9,7 @@
 //	id                         tells this share from any other in its place
 //	owners/<sha256 of subDir>  whose the directory subDir is; made before it
 //	owners/<...>.<sha256>      that sharevol made that directory for that owner
+//	owners/<...>.left          that it has left its place, and is on its way out
 //	trash/<volume>             a volume directory on its way out
 //
 // The id, the records and the marks are symbolic links, of which only the text is
@@ -18,7 +19,12 @@
 // Every call may be repeated, and may meet another of its kind, in this process or
 // on another machine, between any two of its steps. It may end at any step, for
 // ever; the call that repeats it goes on from there. The order of the steps makes
-// it so: a record comes before what it speaks of, and goes last.
+// it so: a record comes before what it speaks of, and goes last. A step that timed out
+// may take effect later, and take away what others have recorded since: then the mark
+// brings a record back.
+//
+// Another share may begin below this root, where one server exports both. Where there
+// is a .sharevol on the way to a directory, or in it, all is the other share's.
 package dirs
 
 import (

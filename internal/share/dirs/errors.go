@@ -84,6 +84,10 @@ func isDenied(err error) bool {
 	return !isEnded(err) && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM))
 }
 
+// isBarred says that nothing of ours can be where a path leads, or can't be reached:
+// it is somebody else's from there on.
+func isBarred(err error) bool { return errors.Is(err, ErrConflict) || isDenied(err) }
+
 func isNoDirectory(err error) bool { return errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) }
 func isNotEmpty(err error) bool    { return errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) }
 

@@ -24,8 +24,14 @@ func (c *call) releaseVolume(ctx context.Context, t Target) error {
 		return err
 	}
 	mine, err := c.record(string(t.SubDir))
-	if err != nil || mine == nil || !mine.isOf(kindVolume, t.Owner) {
+	if err != nil {
 		return err
+	}
+	if mine == nil || !mine.isOf(kindVolume, t.Owner) {
+		// If its record is lost, its mark would keep the place.
+		if marked, err := c.marked(string(t.SubDir), t.Owner); err != nil || !marked {
+			return err
+		}
 	}
 	if err := c.unlink(ctx, markName(string(t.SubDir), t.Owner)); err != nil {
 		return err
@@ -50,6 +56,9 @@ func (c *call) dropVolume(ctx context.Context, t Target) error {
 		return err
 	}
 	mine, err := c.record(string(t.SubDir))
+	if err == nil && mine == nil {
+		mine, err = c.restore(ctx, string(t.SubDir), t.Owner)
+	}
 	if err != nil || mine == nil || !mine.isOf(kindVolume, t.Owner) {
 		return err
 	}
@@ -69,7 +78,7 @@ func (c *call) dropVolume(ctx context.Context, t Target) error {
 // else can use it: one that is retained, and finished, may be others' too.
 func (c *call) dropDir(ctx context.Context, t Target, mine record) error {
 	dir, err := c.root.findDir(t.SubDir)
-	if errors.Is(err, ErrConflict) {
+	if isBarred(err) {
 		return nil
 	}
 	if dir == nil || err != nil {

@@ -189,7 +189,7 @@ func (s *share) finished(want Create) {
 	r, err := s.open(Options{}).begin(ctx, testID, false)
 	must(s.t, err)
 	defer r.end()
-	mine, err := r.own(want.target())
+	mine, err := r.own(ctx, want.target())
 	must(s.t, err)
 	if mine == nil {
 		s.t.Errorf("%s has no record", sub)

@@ -26,7 +26,7 @@ func parentsOf(sub string) []string {
 }
 
 // makeParents returns the place of sub, and makes the directories above it that are
-// missing. A volume or an archive above it is a conflict.
+// missing. A volume, an archive or the root of another share above it is a conflict.
 func (c *call) makeParents(ctx context.Context, sub volume.SubDir, owner Owner) (_ *place, err error) {
 	at, rest := c.root.start(string(sub))
 	defer func() {
@@ -36,16 +36,21 @@ func (c *call) makeParents(ctx context.Context, sub volume.SubDir, owner Owner) 
 	}()
 	var there []string
 	for len(rest) > 0 {
-		dir, err := openSure(at.dir, at.name, pathFlags, at.shown)
-		if errors.Is(err, unix.ENOENT) {
-			break
-		}
+		dir, err := c.root.openNext(at)
 		if err != nil {
-			return nil, openError(at.shown, err)
+			return nil, err
+		}
+		if dir == nil {
+			break
 		}
 		there = append(there, at.shown)
 		at.enter(dir, rest[0])
 		rest = rest[1:]
+	}
+	if len(rest) == 0 && len(there) > 0 {
+		if err := c.root.look(at); err != nil {
+			return nil, err
+		}
 	}
 	// In this order: a volume is recorded before its directory is there to be found.
 	if len(there) > 0 {
@@ -126,6 +131,10 @@ func (c *call) openParent(ctx context.Context, at *place, made bool) (*os.File, 
 		return nil, openError(at.shown, err)
 	}
 	if !made {
+		if err := checkShare(dir, at.shown); err != nil {
+			_ = dir.Close()
+			return nil, err
+		}
 		return dir, nil
 	}
 	st, err := statFile(dir, cached)
@@ -171,7 +180,7 @@ func (c *call) removeParent(ctx context.Context, parent string) (bool, error) {
 	if r == nil {
 		// If it is gone, an earlier call was at this when it ended: go on above it.
 		there, err := c.exists(parent)
-		if errors.Is(err, ErrConflict) { // no directory of ours is below a link
+		if isBarred(err) { // no directory of ours is below a link
 			return false, nil
 		}
 		return !there && err == nil, err
@@ -216,11 +225,11 @@ func (c *call) removeEmpty(ctx context.Context, parent string) (bool, error) {
 // rmdirParent removes the directory parent if it is empty, and says whether it is gone.
 func (c *call) rmdirParent(ctx context.Context, parent string) (bool, error) {
 	at, err := c.root.find(parent)
+	if isBarred(err) {
+		return false, nil
+	}
 	if at == nil || err != nil {
-		if errors.Is(err, ErrConflict) {
-			err = nil
-		}
-		return at == nil && err == nil, err
+		return err == nil, err
 	}
 	defer at.close()
 	err = c.change(ctx, func() error { return unix.Unlinkat(int(at.dir.Fd()), at.name, unix.AT_REMOVEDIR) })

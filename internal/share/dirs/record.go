@@ -8,12 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"sharevol.dev/sharevol/internal/volume"
 )
 
 // maxLink is the longest text of a symbolic link on Linux, in bytes. File systems
@@ -95,12 +91,6 @@ func recordName(sub string) string {
 }
 
 func parentName(sub string) string { return recordName(sub) + ".parent" }
-
-// markName returns the name of the mark that sharevol made the directory sub for owner.
-func markName(sub string, owner Owner) string {
-	sum := sha256.Sum256([]byte(owner.Cluster + "\x00" + owner.Volume))
-	return recordName(sub) + "." + hex.EncodeToString(sum[:16])
-}
 
 func recordPath(sub string) string { return folderName + "/" + ownersName + "/" + recordName(sub) }
 
@@ -184,24 +174,6 @@ func (c *call) dropRecord(ctx context.Context, sub string, kind kind, owner Owne
 	return c.unlink(ctx, recordName(sub))
 }
 
-// mark records that sharevol made the directory sub for owner. Only such a one is
-// ever finished, moved or removed.
-func (c *call) mark(ctx context.Context, sub string, owner Owner) error {
-	err := c.symlink(ctx, "made", markName(sub, owner))
-	if errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	return stepError("symlink", recordPath(sub), err)
-}
-
-func (c *call) marked(sub string, owner Owner) (bool, error) {
-	_, err := statAt(c.folder.owners, markName(sub, owner), cached)
-	if errors.Is(err, unix.ENOENT) {
-		return false, nil
-	}
-	return err == nil, stepError("stat", recordPath(sub), err)
-}
-
 // conflict says to whom a path belongs by its record.
 func (r record) conflict(sub string, me Owner) error {
 	cluster := ""
@@ -215,81 +187,4 @@ func (r record) conflict(sub string, me Owner) error {
 		return conflictf("%s is the archive of the volume %s%s", sub, r.Volume, cluster)
 	}
 	return conflictf("%s: its record %s can't be read, so it is somebody else's", sub, recordPath(sub))
-}
-
-// Records returns what the share says about the volumes of a cluster. A share that
-// sharevol never used has none.
-func (r *Root) Records(ctx context.Context, cluster string) ([]Record, error) {
-	c, err := r.begin(ctx, "", false)
-	if errors.Is(err, errNoFolder) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer c.end()
-	records, err := c.records(ctx, cluster)
-	return records, c.result(err)
-}
-
-func (c *call) records(ctx context.Context, cluster string) ([]Record, error) {
-	dir, err := openAt(c.folder.owners, ".", openDirFlags, folderName+"/"+ownersName)
-	if err != nil {
-		return nil, stepError("open", folderName+"/"+ownersName, err)
-	}
-	defer func() { _ = dir.Close() }()
-	var found []Record
-	for {
-		names, err := dir.Readdirnames(1000)
-		if len(names) > 0 {
-			some, err := c.readRecords(ctx, cluster, names)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, some...)
-		}
-		if errors.Is(err, io.EOF) {
-			return found, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-}
-
-// readRecords reads the records with the given names, several at a time.
-func (c *call) readRecords(ctx context.Context, cluster string, names []string) ([]Record, error) {
-	var (
-		mu    sync.Mutex
-		found []Record
-		errs  []error
-		group sync.WaitGroup
-	)
-	next := make(chan string)
-	for range c.root.options.Workers {
-		group.Go(func() {
-			for name := range next {
-				text, err := readlinkAt(c.folder.owners, name)
-				r := parseRecord(name, text)
-				mu.Lock()
-				if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
-					errs = append(errs, stepError("readlink", name, err))
-				} else if r.Kind == kindVolume && r.Cluster == cluster {
-					found = append(found, Record{SubDir: volume.SubDir(r.SubDir), Owner: r.owner(), ShareID: c.folder.id, Retain: r.Retain})
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	for _, name := range names {
-		if len(name) == len(recordName("")) && ctx.Err() == nil {
-			next <- name
-		}
-	}
-	close(next)
-	group.Wait()
-	if len(errs) > 0 {
-		return nil, errs[0]
-	}
-	return found, ctx.Err()
 }

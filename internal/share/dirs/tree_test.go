@@ -158,8 +158,9 @@ func TestWorkers(t *testing.T) {
 					defer now.Add(-1)
 					for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 					}
-					if len(entries(s, folderName, trashName)) == 0 || len(entries(s, folderName, ownersName)) == 2 {
-						return nil // before the removal, with a mark, or after it
+					_, left := os.Lstat(s.in(folderName, ownersName, leftName("a", owner("pvc-a"))))
+					if left != nil || len(entries(s, folderName, trashName)) == 0 {
+						return nil // before the removal, or after it
 					}
 					if n == int64(workers) {
 						once.Do(func() { close(full) })

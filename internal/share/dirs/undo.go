@@ -55,10 +55,15 @@ func (n *creation) undo(ctx context.Context, err error) error {
 func (n *creation) takeBack(ctx context.Context, conflict bool) (bool, error) {
 	sub := string(n.SubDir)
 	dir, err := n.root.findDir(n.SubDir)
-	if err != nil && !errors.Is(err, ErrConflict) {
+	if err != nil && !isBarred(err) {
 		return false, err
 	}
 	defer dir.close()
+	if err != nil {
+		if stays, err := n.staysBarred(err); stays || err != nil {
+			return false, err
+		}
+	}
 	if dir != nil {
 		unfinished, err := dir.isUnfinished()
 		if err != nil {
@@ -94,4 +99,16 @@ func (n *creation) takeBack(ctx context.Context, conflict bool) (bool, error) {
 	}
 	// While our record was there, nobody else removed it.
 	return true, n.removeParents(ctx, sub+"/x")
+}
+
+// staysBarred says whether a directory that was made for the volume, by this call or
+// an earlier one, may be behind what err says is in the way.
+func (n *creation) staysBarred(err error) (bool, error) {
+	if n.made {
+		return isDenied(err), nil
+	}
+	if err := n.refresh(); err != nil {
+		return false, err
+	}
+	return n.marked(string(n.SubDir), n.Owner)
 }

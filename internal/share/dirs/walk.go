@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"sharevol.dev/sharevol/internal/volume"
 )
 
 // maxName is Linux's NAME_MAX, in bytes.
@@ -175,69 +173,44 @@ func (r *Root) start(sub string) (*place, []string) {
 func (r *Root) find(sub string) (*place, error) {
 	at, rest := r.start(sub)
 	for _, next := range rest {
-		dir, err := openSure(at.dir, at.name, pathFlags, at.shown)
-		if err != nil {
+		dir, err := r.openNext(at)
+		if dir == nil || err != nil {
 			at.close()
-			if errors.Is(err, unix.ENOENT) {
-				return nil, nil
-			}
-			return nil, openError(at.shown, err)
+			return nil, err
 		}
 		at.enter(dir, next)
 	}
-	if _, err := statFile(at.dir, fresh); err != nil {
+	if err := r.look(at); err != nil {
 		at.close()
-		return nil, stepError("stat", path.Dir(at.shown), err)
+		return nil, err
 	}
 	return at, nil
 }
 
-// found is a volume directory that is there.
-type found struct {
-	*place
-	file   *os.File // open with O_PATH: holds the inode, so that no other gets its number
-	stat   stat
-	isRoot bool // of another file system
-}
-
-func (f *found) close() {
-	if f != nil {
-		_ = f.file.Close()
-		f.place.close()
+// look asks the server for the directory of at: what the client remembers of its
+// entries is fresh then. The root of another share, below that of r, is a conflict.
+func (r *Root) look(at *place) error {
+	above := path.Dir(at.shown)
+	if _, err := statFile(at.dir, fresh); err != nil {
+		return stepError("stat", above, err)
 	}
+	if at.dir == r.dir {
+		return nil
+	}
+	return checkShare(at.dir, above)
 }
 
-// findDir returns the directory sub, or nil if it is missing. A link or a file in
-// its place is a conflict.
-func (r *Root) findDir(sub volume.SubDir) (*found, error) {
-	at, err := r.find(string(sub))
-	if at == nil || err != nil {
+// openNext opens the directory at at to go on from there, nil if it is missing.
+func (r *Root) openNext(at *place) (*os.File, error) {
+	if err := r.look(at); err != nil {
 		return nil, err
 	}
-	dir, err := openFound(at)
-	if dir == nil || err != nil {
-		at.close()
-	}
-	return dir, err
-}
-
-// openFound opens the directory at at, nil if it is missing.
-func openFound(at *place) (*found, error) {
-	file, err := openAt(at.dir, at.name, pathFlags, at.shown)
+	dir, err := openAt(at.dir, at.name, pathFlags, at.shown)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, openError(at.shown, err)
 	}
-	st, err := statFile(file, fresh)
-	var above stat
-	if err == nil {
-		above, err = statFile(at.dir, cached)
-	}
-	if err != nil {
-		_ = file.Close()
-		return nil, stepError("stat", at.shown, err)
-	}
-	return &found{place: at, file: file, stat: st, isRoot: st.dev != above.dev}, nil
+	return dir, nil
 }

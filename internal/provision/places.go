@@ -1,0 +1,146 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"sharevol.dev/sharevol/internal/volume"
+)
+
+// checkFree returns an error if a new volume may not have its data at a place. At that
+// very place nobody else's may be, unless both are retained or the other is a hand-made
+// one that a retained volume joins. Above and below it no provisioned volume's may be:
+// each would hold the other's data. (A hand-made volume of a whole share is fine.)
+func (p *Provisioner) checkFree(ctx context.Context, d volume.Directory, name string, retain bool) error {
+	id := p.options.Caches.shareID(d.Share)
+	at := p.options.Caches.at(d, id)
+	taken := slices.DeleteFunc(slices.Clone(at), func(pv *v1.PersistentVolume) bool {
+		return retain && (!isProvisioned(pv) || isRetained(pv))
+	})
+	for _, pv := range p.options.Caches.around(d, id) {
+		if isProvisioned(pv) && !slices.Contains(at, pv) {
+			taken = append(taken, pv)
+		}
+	}
+	return p.firstUser(ctx, taken, d, name)
+}
+
+// checkAlone returns an error if a volume other than name has its data at, above or
+// below a place, on a server of another name that may be the same one too.
+func (p *Provisioner) checkAlone(ctx context.Context, d volume.Directory, shareID, name string) error {
+	if err := p.firstUser(ctx, p.options.Caches.around(d, shareID), d, name); err != nil {
+		return err
+	}
+	for _, other := range p.options.Caches.aroundOnOthers(d) {
+		theirs, _ := directoryOf(other)
+		same, err := p.servers.same(ctx, d.Share.Server, theirs.Share.Server)
+		switch {
+		case err == nil && !same:
+			continue
+		case err == nil:
+			err = errors.New("they have an address in common")
+		}
+		if used := p.firstUser(ctx, []*v1.PersistentVolume{other}, d, name); used != nil {
+			return fmt.Errorf("%w; and %s may be %s: %w", used, theirs.Share.Server, d.Share.Server, err)
+		}
+	}
+	return nil
+}
+
+// firstUser returns an error that names the first of some volumes, other than name,
+// that exists and has its data around a place. What the cache says is confirmed: it may
+// hold volumes that were never saved or are gone.
+func (p *Provisioner) firstUser(ctx context.Context, found []*v1.PersistentVolume, d volume.Directory, name string) error {
+	seen := []string{name}
+	for _, other := range found {
+		if slices.Contains(seen, other.Name) {
+			continue
+		}
+		seen = append(seen, other.Name)
+		live, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, other.Name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			continue
+		case err != nil:
+			return fmt.Errorf("can't tell whether volume %s still uses %s: %w", other.Name, d.Source(), err)
+		}
+		theirs, _ := directoryOf(live)
+		return fmt.Errorf("%s is in use by volume %s (%s), whose data is at %s", d.Source(), other.Name, live.Status.Phase, theirs.Source())
+	}
+	return nil
+}
+
+// isProvisioned reports whether sharevol made a volume, of whatever driver name.
+func isProvisioned(pv *v1.PersistentVolume) bool { return pv.Annotations[annShareID] != "" }
+
+func isRetained(pv *v1.PersistentVolume) bool {
+	if pv.Spec.CSI == nil {
+		return false
+	}
+	vol, errs := volume.FromAttributes(pv.Spec.CSI.VolumeAttributes, nil)
+	return len(errs) == 0 && vol.OnDelete == volume.Retain
+}
+
+// place is where a volume's data is, in one of the two ways to tell: by server and
+// path, or by the share's id and the path below its root.
+type place struct{ share, path string }
+
+func (p place) key() string { return p.share + ":" + p.path }
+
+// above returns the keys of all places above p.
+func (p place) above() []string {
+	var keys []string
+	for p.path != "/" {
+		p.path = path.Dir(p.path)
+		keys = append(keys, p.key())
+	}
+	return keys
+}
+
+func places(d volume.Directory, shareID string) []place {
+	all := []place{{"server " + volume.CanonicalServer(d.Share.Server), d.Full()}}
+	if shareID != "" {
+		all = append(all, place{"id " + shareID, path.Join("/", string(d.SubDir))})
+	}
+	return all
+}
+
+// onAnyServer is the place of a path alone, whatever the server is called.
+func onAnyServer(d volume.Directory, _ string) []place { return []place{{"path", d.Full()}} }
+
+// directoryOf returns where the data of a volume of any driver is, if it is on NFS.
+func directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
+	switch {
+	case pv.Spec.NFS != nil:
+		return volume.LocationFromAttributes(map[string]string{"server": pv.Spec.NFS.Server, "share": pv.Spec.NFS.Path})
+	case pv.Spec.CSI != nil:
+		return volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes)
+	}
+	return volume.Directory{}, false
+}
+
+func volumeIndex(places func(volume.Directory, string) []place, keys func(place) []string) cache.IndexFunc {
+	return func(object any) ([]string, error) {
+		pv, ok := object.(*v1.PersistentVolume)
+		if !ok {
+			return nil, nil
+		}
+		d, ok := directoryOf(pv)
+		if !ok {
+			return nil, nil
+		}
+		var all []string
+		for _, p := range places(d, pv.Annotations[annShareID]) {
+			all = append(all, keys(p)...)
+		}
+		return all, nil
+	}
+}

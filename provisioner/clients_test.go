@@ -1,0 +1,72 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sharevol.dev/sharevol/internal/election"
+)
+
+// What either client sends is given up when nobody acknowledges it: a renewal, so that
+// the next is tried, and a write, so that it does not arrive long after the lease.
+func TestBothClientsGiveUpWhatIsNotAcknowledged(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"a"}}`))
+	}))
+	defer server.Close()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	content := `{apiVersion: v1, kind: Config, current-context: c,
+clusters: [{name: c, cluster: {server: "` + server.URL + `"}}], contexts: [{name: c, context: {cluster: c, user: u}}], users: [{name: u, user: {}}]}`
+	if err := os.WriteFile(kubeconfig, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	both, err := newClients(Config{Kubeconfig: kubeconfig, KubeAPIQPS: 10, KubeAPIBurst: 10}, election.Unfenced())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := both.work.CoreV1().Namespaces().Get(t.Context(), "a", metav1.GetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := both.lease.CoreV1().Namespaces().Get(t.Context(), "a", metav1.GetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	timeouts := ackTimeouts(t, server.Listener.Addr().(*net.TCPAddr).Port)
+	if want := int(election.AckTimeout.Milliseconds()); len(timeouts) != 2 || timeouts[0] != want || timeouts[1] != want {
+		t.Errorf("connections with timeouts of %v ms", timeouts)
+	}
+}
+
+// ackTimeouts returns the TCP_USER_TIMEOUT of each of our connections to a local port.
+func ackTimeouts(t *testing.T, port int) []int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var timeouts []int
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer, err := unix.Getpeername(fd)
+		if address, ip := peer.(*unix.SockaddrInet4); err != nil || !ip || address.Port != port {
+			continue // no connection, or not to there
+		}
+		timeout, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		if err != nil {
+			t.Fatal(err)
+		}
+		timeouts = append(timeouts, timeout)
+	}
+	return timeouts
+}
