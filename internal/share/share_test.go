@@ -175,13 +175,13 @@ func TestRemovalsDoNotHoldCreationsUp(t *testing.T) {
 
 // A long work that progresses has no deadline as a whole, and no idle time.
 func TestProgressKeepsAnOperationAlive(t *testing.T) {
-	f := newFixture(t, func(o *Options) { o.Timeout, o.Idle = 300*time.Millisecond, 100*time.Millisecond })
+	f := newFixture(t, func(o *Options) { o.Timeout, o.Idle = 1500*time.Millisecond, 100*time.Millisecond })
 	cancelled, cancel := context.WithCancel(ctx)
 	removal := f.steadily(cancelled, t)
 	select {
 	case err := <-removal:
 		t.Errorf("it ended: %v", err)
-	case <-time.After(time.Second):
+	case <-time.After(4 * time.Second):
 	}
 	cancel()
 	<-removal
