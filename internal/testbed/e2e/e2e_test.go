@@ -69,6 +69,7 @@ func TestEndToEnd(t *testing.T) {
 		{"Sanity", w.testSanity},
 		{"RestartNodePlugin", w.testRestartNodePlugin},
 		{"RepeatedEvent", w.testRepeatedEvent}, // a minute after BadInput, before the provisioner restarts
+		{"Registration", w.testRegistration},
 		{"RestartProvisioner", w.testRestartProvisioner},
 		{"Unprivileged", w.testUnprivileged},
 		{"Permissions", w.testPermissions}, // last: of all calls before

@@ -203,25 +203,13 @@ func TestNodePod(t *testing.T) {
 	must(t, argument(node, "--driver-name") == in.driver.Name, "the driver's name")
 	must(t, argument(node, "--node-id") == "$(NODE_NAME)" && node.Env[0].ValueFrom.FieldRef.FieldPath == "spec.nodeName", "the node's name")
 
-	hostPaths := map[string]string{}
-	for _, v := range pod.Volumes {
-		hostPaths[v.Name] = v.HostPath.Path
-	}
-	on := func(c corev1.Container, path string) string { // the host's path of a path in the container
-		for _, m := range c.VolumeMounts {
-			if rest, found := strings.CutPrefix(path, m.MountPath+"/"); found {
-				return hostPaths[m.Name] + "/" + rest
-			}
-		}
-		return ""
-	}
-	socket := strings.TrimPrefix(argument(node, "--endpoint"), "unix://")
-	must(t, argument(registrar, "--csi-address") == socket && on(registrar, socket) == on(node, socket), "one socket")
-	must(t, argument(registrar, "--kubelet-registration-path") == on(node, socket), "kubelet is told where the socket is on the host")
-	must(t, on(registrar, "/registration/x") == "/var/lib/kubelet/plugins_registry/x", "kubelet's registration folder")
+	socket := socketOf(node)
+	must(t, argument(registrar, "--csi-address") == socket && onHost(pod, registrar, socket) == onHost(pod, node, socket), "one socket")
+	must(t, argument(registrar, "--kubelet-registration-path") == onHost(pod, node, socket), "kubelet is told where the socket is on the host")
+	must(t, onHost(pod, registrar, "/registration/x") == "/var/lib/kubelet/plugins_registry/x", "kubelet's registration folder")
 	for _, m := range node.VolumeMounts {
 		if m.Name == "pods" {
-			must(t, *m.MountPropagation == corev1.MountPropagationBidirectional && m.MountPath == hostPaths["pods"], "mounts reach the host, under one path")
+			must(t, *m.MountPropagation == corev1.MountPropagationBidirectional && onHost(pod, node, m.MountPath+"/x") == m.MountPath+"/x", "mounts reach the host, under one path")
 		}
 	}
 }
@@ -237,6 +225,7 @@ func TestProgramsTakeTheirArguments(t *testing.T) {
 		{"provisioner", in.deployment.Spec.Template.Spec.Containers[0]},
 		{"provisioner", render(t, "overlays", "unprivileged").deployment.Spec.Template.Spec.Containers[0]},
 		{"nodeplugin", in.daemonSet.Spec.Template.Spec.Containers[1]},
+		{"nodeplugin", render(t, "overlays", "no-sidecar").daemonSet.Spec.Template.Spec.Containers[0]},
 	} {
 		program, c := run.program, run.c
 		args := append([]string{"run", "-trimpath", "./" + program, "surplus"}, c.Args...)
