@@ -209,7 +209,7 @@ func TestRecordOfAVolumeDeletedByHand(t *testing.T) {
 	if len(p.conflicts) != 1 {
 		t.Error("nobody will look through the records")
 	}
-	p.sweep(ctx)
+	p.sweep(ctx, p.refs(ctx))
 	_, _, err := p.Provision(ctx, next)
 	check(t, err)
 }
@@ -224,7 +224,7 @@ func TestSweepLeavesTheDirectoryOfAHandMadeVolume(t *testing.T) {
 	static := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 		CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "static", VolumeAttributes: pv.Spec.CSI.VolumeAttributes}}}}
 	p := s.in(cluster, static, options.StorageClass)
-	p.sweep(ctx)
+	p.sweep(ctx, p.refs(ctx))
 	exists(t, filepath.Join(s.dir, "notes"), "the directory of the hand-made volume")
 	records, err := p.options.Shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, cluster)
 	if err != nil || len(records) > 0 {
