@@ -25,7 +25,7 @@ demo: ## the main job on a real cluster, booted here: the first time some 10 min
 	@.testbed/demo
 
 .PHONY: test
-test: lint unit e2e ## everything below: lint, unit and e2e
+test: lint unit e2e servers ## everything below: lint, unit, e2e and servers
 
 .PHONY: unit
 unit: ## unit tests, with the race detector

@@ -239,7 +239,8 @@ func TestFirstAttemptElsewhereIsSwept(t *testing.T) {
 	provisioned(t, shares, "1", "subDir", "first")
 	pv := provisioned(t, shares, "1", "subDir", "second")
 	claim := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "notes", UID: "1"}}
-	fixtureWith(t, shares, pv, claim).sweep(ctx)
+	f := fixtureWith(t, shares, pv, claim)
+	f.sweep(ctx, f.refs(ctx))
 	records, err := shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, cluster)
 	check(t, err)
 	if len(records) != 1 || records[0].SubDir != "second" {
