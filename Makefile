@@ -25,7 +25,7 @@ demo: ## the main job on a real cluster, booted here: the first time some 10 min
 	@.testbed/demo
 
 .PHONY: test
-test: lint unit e2e ## everything below: lint, unit and e2e
+test: lint unit e2e servers ## everything below: lint, unit, e2e and servers
 
 .PHONY: unit
 unit: ## unit tests, with the race detector
@@ -33,15 +33,15 @@ unit: ## unit tests, with the race detector
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 .PHONY: e2e
-e2e: ## images, manifests, replicas and crashes on a real API server; then a whole cluster, and servers
+e2e: ## images, manifests, replicas and crashes on a real API server, and a whole cluster with real NFS
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m .
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 ./manifests ./registrar
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -timeout 60m ./controlplane
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./replicas
-	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m -p 2 ./e2e ./servers
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./e2e
 
 .PHONY: servers
-servers: ## several NFS servers, one of them dead, slow, full or another one (e2e does this too)
+servers: ## several NFS servers, one of them dead, slow, full or another one: some 12 minutes
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./servers
 
 .PHONY: lint

@@ -44,6 +44,27 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// Those that a busy share has sent away together do not come back together.
+func TestBusyRetriesAreScattered(t *testing.T) {
+	p := newPace()
+	var first, last time.Duration
+	for i := range 100 {
+		item := strconv.Itoa(i)
+		p.note(item, busy)
+		d := p.When(item)
+		if d < firstRetry/2 || d > firstRetry {
+			t.Errorf("delay %v", d)
+		}
+		if i == 0 {
+			first, last = d, d
+		}
+		first, last = min(first, d), max(last, d)
+	}
+	if last-first < firstRetry/4 {
+		t.Errorf("all within %v", last-first)
+	}
+}
+
 // However many wait for a busy share, that neither counts as their failures nor delays
 // those of others.
 func TestBusySharesDelayNobody(t *testing.T) {

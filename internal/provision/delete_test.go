@@ -172,7 +172,7 @@ func TestRecordsWithoutVolumeAndClaimAreDropped(t *testing.T) {
 	}
 	class := requestFor("x").StorageClass
 	f := fixtureWith(t, shares, append(objects, class)...)
-	f.sweep(ctx)
+	f.sweep(ctx, f.refs(ctx))
 	records, err := shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, cluster)
 	check(t, err)
 	var names []string

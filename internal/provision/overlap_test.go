@@ -209,7 +209,7 @@ func TestRecordOfAVolumeDeletedByHand(t *testing.T) {
 	if len(p.conflicts) != 1 {
 		t.Error("nobody will look through the records")
 	}
-	p.sweep(ctx)
+	p.sweep(ctx, p.refs(ctx))
 	_, _, err := p.Provision(ctx, next)
 	check(t, err)
 }
@@ -224,7 +224,7 @@ func TestSweepLeavesTheDirectoryOfAHandMadeVolume(t *testing.T) {
 	static := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 		CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "static", VolumeAttributes: pv.Spec.CSI.VolumeAttributes}}}}
 	p := s.in(cluster, static, options.StorageClass)
-	p.sweep(ctx)
+	p.sweep(ctx, p.refs(ctx))
 	exists(t, filepath.Join(s.dir, "notes"), "the directory of the hand-made volume")
 	records, err := p.options.Shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, cluster)
 	if err != nil || len(records) > 0 {
@@ -239,7 +239,8 @@ func TestFirstAttemptElsewhereIsSwept(t *testing.T) {
 	provisioned(t, shares, "1", "subDir", "first")
 	pv := provisioned(t, shares, "1", "subDir", "second")
 	claim := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "notes", UID: "1"}}
-	fixtureWith(t, shares, pv, claim).sweep(ctx)
+	f := fixtureWith(t, shares, pv, claim)
+	f.sweep(ctx, f.refs(ctx))
 	records, err := shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, cluster)
 	check(t, err)
 	if len(records) != 1 || records[0].SubDir != "second" {

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// recordsRetry is how long a share that could not be looked through is left alone.
+	// recordsRetry is how long a share that could not be looked through is left alone
+	// at first.
 	recordsRetry = time.Minute
 	// sweepEvery is how often the records are looked through at most: of a large share
 	// that takes thousands of requests.
@@ -36,47 +37,47 @@ const volumePrefix = "pvc-"
 // what a crash left between a record and a saved volume whose claim was deleted
 // meanwhile, or somebody who deleted a volume by hand. Their directories go only if
 // they are empty and no volume's data is around them. It does so at once, and again
-// some time after a record has kept a claim waiting. A share that does not answer is
-// tried again. It returns when ctx ends.
+// some time after a record has kept a claim waiting. A share that can't be looked
+// through is tried again, ever more rarely. It returns when ctx ends.
 func (p *Provisioner) DropRecords(ctx context.Context) {
 	c := p.options.Caches
 	if !cache.WaitForCacheSync(ctx.Done(), c.volumes.HasSynced, c.claims.HasSynced, c.classes.HasSynced) {
 		return
 	}
+	due, pause, retry := p.refs(ctx), recordsRetry, time.NewTimer(0)
+	defer retry.Stop()
+	rested := time.NewTimer(sweepEvery)
+	defer rested.Stop()
+	var conflicts <-chan struct{} // nothing until rested
 	for {
-		p.sweep(ctx)
 		select {
-		case <-time.After(sweepEvery):
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-p.conflicts:
+		case <-retry.C:
+			if due = p.sweep(ctx, due); len(due) > 0 {
+				retry.Reset(pause)
+				pause = min(2*pause, sweepEvery)
+			}
+		case <-rested.C:
+			conflicts = p.conflicts
+		case <-conflicts:
+			due, pause, conflicts = p.refs(ctx), recordsRetry, nil
+			retry.Reset(0)
+			rested.Reset(sweepEvery)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// sweep looks once through the records of all shares.
-func (p *Provisioner) sweep(ctx context.Context) {
-	for pending := p.refs(ctx); ; {
-		pending = slices.DeleteFunc(pending, func(ref share.Ref) bool {
-			err := p.dropRecordsOn(ctx, ref)
-			if err != nil && ctx.Err() == nil {
-				klog.FromContext(ctx).V(2).Info("Could not look through the records of a share; will try again", "share", ref.Share.String(), "reason", err.Error())
-			}
-			return err == nil
-		})
-		if len(pending) == 0 {
-			return
+// sweep looks once through the records of shares. It returns those that are to be
+// tried again.
+func (p *Provisioner) sweep(ctx context.Context, refs []share.Ref) []share.Ref {
+	return slices.DeleteFunc(refs, func(ref share.Ref) bool {
+		err := p.dropRecordsOn(ctx, ref)
+		if err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).V(2).Info("Could not look through the records of a share; will try again", "share", ref.Share.String(), "reason", err.Error())
 		}
-		select {
-		case <-time.After(recordsRetry):
-		case <-ctx.Done():
-			return
-		}
-	}
+		return err == nil
+	})
 }
 
 // refs returns each share that a class or volume of ours names, with one way to mount it.

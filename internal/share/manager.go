@@ -48,7 +48,7 @@ func (m *Manager) Create(ctx context.Context, ref Ref, create dirs.Create) (dirs
 
 // Delete is dirs.Root.Delete.
 func (m *Manager) Delete(ctx context.Context, ref Ref, target dirs.Target) error {
-	return act(ctx, m, ref, "delete", func(ctx context.Context, h Helper) error { return h.Delete(ctx, target, nil) })
+	return act(ctx, m, ref, "delete", func(ctx context.Context, h Helper) error { return h.Delete(ctx, target) })
 }
 
 // Archive is dirs.Root.Archive.

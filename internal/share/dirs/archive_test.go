@@ -122,5 +122,5 @@ func TestArchiveOfLongNames(t *testing.T) {
 	must(t, newCreate(root, want))
 	_, err = root.Archive(ctx, want.target())
 	is(t, err, ErrUntouched)
-	must(t, root.Delete(ctx, want.target(), nil))
+	must(t, root.Delete(ctx, want.target()))
 }

@@ -26,7 +26,7 @@ func TestADirectoryThatExistsIsSomebodys(t *testing.T) {
 			_, err := root.Create(ctx, create(sub))
 			is(t, err, ErrConflict, ErrUntouched)
 			says(t, err, sub, "left as it is")
-			is(t, root.Delete(ctx, create(sub).target(), nil), ErrConflict)
+			is(t, root.Delete(ctx, create(sub).target()), ErrConflict)
 			_, err = root.Archive(ctx, create(sub).target())
 			is(t, err, ErrConflict)
 		}
@@ -41,7 +41,7 @@ func TestADirectoryThatExistsIsSomebodys(t *testing.T) {
 	if !s.recorded("data") {
 		t.Fatal("the crash came too early")
 	}
-	is(t, root.Delete(ctx, create("data").target(), nil), ErrConflict)
+	is(t, root.Delete(ctx, create("data").target()), ErrConflict)
 	_, err = root.Create(ctx, create("data"))
 	is(t, err, ErrConflict, ErrUntouched)
 	if s.tree() != before {
@@ -68,12 +68,12 @@ func TestRetainedVolumesUseWhatIsThere(t *testing.T) {
 	says(t, err, "pvc-1")
 	// One that was made for its first volume may be others' by now.
 	must(t, newCreate(root, retained("made", "pvc-1")))
-	is(t, root.Delete(ctx, retained("made", "pvc-1").target(), nil), ErrConflict, ErrUntouched)
+	is(t, root.Delete(ctx, retained("made", "pvc-1").target()), ErrConflict, ErrUntouched)
 	is(t, doArchive(retained("made", "pvc-1"))(ctx, root), ErrConflict, ErrUntouched)
 	must(t, root.Release(ctx, retained("made", "pvc-1").target()))
 	must(t, os.Remove(s.in("made")))
 	for _, volume := range []string{"pvc-2", "pvc-1", "pvc-1", "pvc-3"} {
-		is(t, root.Delete(ctx, retained("data", volume).target(), nil), ErrConflict, ErrUntouched)
+		is(t, root.Delete(ctx, retained("data", volume).target()), ErrConflict, ErrUntouched)
 		must(t, root.Release(ctx, retained("data", volume).target()))
 	}
 	if s.tree() != before {
@@ -99,7 +99,7 @@ func TestOwnersAreToldApart(t *testing.T) {
 		if strings.Contains(err.Error(), "another cluster") != (want.Owner.Cluster == "another") {
 			t.Error(err)
 		}
-		err = root.Delete(ctx, want.target(), nil)
+		err = root.Delete(ctx, want.target())
 		is(t, err, ErrTaken, ErrConflict, ErrUntouched)
 		says(t, err, "a belongs to the volume pvc-a")
 		is(t, doArchive(want)(ctx, root), ErrTaken, ErrConflict, ErrUntouched)
@@ -128,7 +128,7 @@ func TestNothingElseIsTaken(t *testing.T) {
 			must(t, os.Mkdir(s.in(folderName, ownersName), 0o700))
 			put(s, root)
 			before := s.tree()
-			err := root.Delete(ctx, create("a").target(), nil)
+			err := root.Delete(ctx, create("a").target())
 			is(t, err, ErrConflict, ErrUntouched)
 			isNot(t, err, ErrTaken)
 			if s.tree() != before {
@@ -172,7 +172,7 @@ func TestAConflictUndoesNothingOfAnEarlierCall(t *testing.T) {
 	if s.tree() != before {
 		t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
 	}
-	must(t, root.Delete(ctx, create("a/b").target(), nil))
+	must(t, root.Delete(ctx, create("a/b").target()))
 	s.lacks("a", "b")
 }
 
@@ -189,7 +189,7 @@ func TestAnEmptyVolumeIsNoParent(t *testing.T) {
 	if s.tree() != before {
 		t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
 	}
-	must(t, root.Delete(ctx, create("a").target(), nil))
+	must(t, root.Delete(ctx, create("a").target()))
 	if left := entries(s, folderName, ownersName); len(left) > 0 {
 		t.Error(left)
 	}
@@ -210,7 +210,7 @@ func TestAClassThatChangedItsMind(t *testing.T) {
 	_, err = root.Create(ctx, want)
 	must(t, err)
 	s.lose("a") // and what comes back is no more retained
-	must(t, root.Delete(ctx, want.target(), nil))
+	must(t, root.Delete(ctx, want.target()))
 	_, err = root.Create(ctx, want)
 	must(t, err)
 	want.Retain = true
@@ -237,7 +237,7 @@ func TestAParentThatIsLeftOverMakesRoom(t *testing.T) {
 		must(t, err)
 		made++
 		must(t, root.Drop(ctx, create("a/b").target()))
-		must(t, root.Delete(ctx, create("a").target(), nil))
+		must(t, root.Delete(ctx, create("a").target()))
 		s.lacks("a")
 	}
 	if made < 4 {
@@ -262,7 +262,7 @@ func TestLinksAndFilesInTheWayAreLeftAlone(t *testing.T) {
 			_, err := root.Create(ctx, want)
 			is(t, err, ErrConflict, ErrUntouched)
 			says(t, err, "is a link or a file, not a directory: left alone")
-			is(t, root.Delete(ctx, want.target(), nil), ErrConflict)
+			is(t, root.Delete(ctx, want.target()), ErrConflict)
 			_, err = root.Archive(ctx, want.target())
 			is(t, err, ErrConflict)
 			must(t, root.Drop(ctx, want.target()))

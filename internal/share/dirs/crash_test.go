@@ -30,7 +30,7 @@ func doCreate(want Create) func(context.Context, *Root) error {
 }
 
 func doDelete(want Create) func(context.Context, *Root) error {
-	return func(ctx context.Context, root *Root) error { return root.Delete(ctx, want.target(), nil) }
+	return func(ctx context.Context, root *Root) error { return root.Delete(ctx, want.target()) }
 }
 
 func doArchive(want Create) func(context.Context, *Root) error {

@@ -108,7 +108,7 @@ func TestCreateRefusesWhatIsNoSubDirOrName(t *testing.T) {
 		want.SubDir = volume.SubDir(sub)
 		_, err := root.Create(ctx, want)
 		is(t, err, ErrUntouched)
-		is(t, root.Delete(ctx, want.target(), nil), ErrUntouched)
+		is(t, root.Delete(ctx, want.target()), ErrUntouched)
 		_, err = root.Archive(ctx, want.target())
 		is(t, err, ErrUntouched)
 		is(t, root.Release(ctx, want.target()), ErrUntouched)
@@ -119,7 +119,7 @@ func TestCreateRefusesWhatIsNoSubDirOrName(t *testing.T) {
 		want.Owner.Volume = name
 		_, err := root.Create(ctx, want)
 		is(t, err, ErrUntouched)
-		is(t, root.Delete(ctx, want.target(), nil), ErrUntouched)
+		is(t, root.Delete(ctx, want.target()), ErrUntouched)
 		_, err = root.Archive(ctx, want.target())
 		is(t, err, ErrUntouched)
 	}

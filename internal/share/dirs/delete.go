@@ -14,16 +14,15 @@ import (
 // earlier Delete has left in the trash is removed without looking for another. A
 // volume of which nothing is left is success.
 //
-// It has no end of its own: it goes on while it progresses, and calls progress, if
-// that is not nil, after each step, one call at a time. When ctx ends it stops
-// between two files, and a repeated Delete goes on from there.
-func (r *Root) Delete(ctx context.Context, t Target, progress func()) error {
+// It has no end of its own: it goes on while it progresses; see WithProgress. When ctx
+// ends it stops between two files, and a repeated Delete goes on from there.
+func (r *Root) Delete(ctx context.Context, t Target) error {
 	c, err := r.beginTarget(ctx, t)
 	if err != nil {
 		return err
 	}
 	defer c.end()
-	return c.result(retry(func() error { return c.delete(ctx, t, progress) }))
+	return c.result(retry(func() error { return c.delete(ctx, t) }))
 }
 
 func (r *Root) beginTarget(ctx context.Context, t Target) (*call, error) {
@@ -33,7 +32,7 @@ func (r *Root) beginTarget(ctx context.Context, t Target) (*call, error) {
 	return r.begin(ctx, t.ShareID, false)
 }
 
-func (c *call) delete(ctx context.Context, t Target, progress func()) error {
+func (c *call) delete(ctx context.Context, t Target) error {
 	mine, ownErr := c.own(ctx, t)
 	if ownErr != nil && !errors.Is(ownErr, ErrTaken) {
 		return ownErr
@@ -47,9 +46,9 @@ func (c *call) delete(ctx context.Context, t Target, progress func()) error {
 	case left == nil && ownErr != nil:
 		return c.over(ctx, t, ownErr)
 	case left != nil && mine == nil:
-		return c.removeLeft(ctx, t, left, progress)
+		return c.removeLeft(ctx, t, left)
 	case left != nil:
-		return c.removeTrashed(ctx, t, left, progress)
+		return c.removeTrashed(ctx, t, left)
 	}
 	dir, err := c.findMade(ctx, t, mine)
 	if err != nil {
@@ -59,7 +58,7 @@ func (c *call) delete(ctx context.Context, t Target, progress func()) error {
 	if dir == nil {
 		return c.gone(ctx, t, mine)
 	}
-	return c.throwAway(ctx, t, dir, progress)
+	return c.throwAway(ctx, t, dir)
 }
 
 // gone ends what is left to do for a volume that is not in its place. In this order:
@@ -80,7 +79,7 @@ func (c *call) gone(ctx context.Context, t Target, mine *record) error {
 
 // throwAway moves the directory of t to the trash and removes it there, or where it
 // is if it is on another file system than the trash.
-func (c *call) throwAway(ctx context.Context, t Target, dir *found, progress func()) error {
+func (c *call) throwAway(ctx context.Context, t Target, dir *found) error {
 	trash, err := c.openTrash(ctx, true)
 	if err != nil {
 		return err
@@ -90,7 +89,7 @@ func (c *call) throwAway(ctx context.Context, t Target, dir *found, progress fun
 	err = c.move(ctx, dir, to, "renamed")
 	switch {
 	case errors.Is(err, unix.EXDEV):
-		return c.removeVolume(ctx, t, dir, progress)
+		return c.removeVolume(ctx, t, dir)
 	case err != nil:
 		return err
 	}
@@ -102,21 +101,21 @@ func (c *call) throwAway(ctx context.Context, t Target, dir *found, progress fun
 		return errMoved
 	}
 	defer left.close()
-	return c.removeTrashed(ctx, t, left, progress)
+	return c.removeTrashed(ctx, t, left)
 }
 
 // removeTrashed is removeVolume of what is in the trash. The mark is retired before: it
 // must not speak for what comes in its place meanwhile, perhaps by hand.
-func (c *call) removeTrashed(ctx context.Context, t Target, dir *found, progress func()) error {
+func (c *call) removeTrashed(ctx context.Context, t Target, dir *found) error {
 	if err := c.retire(ctx, string(t.SubDir), t.Owner); err != nil {
 		return err
 	}
-	return c.removeVolume(ctx, t, dir, progress)
+	return c.removeVolume(ctx, t, dir)
 }
 
 // removeLeft removes what is in the trash of a volume whose record was lost, and whose
 // place another one has taken. Its mark proves that it is the volume's.
-func (c *call) removeLeft(ctx context.Context, t Target, dir *found, progress func()) error {
+func (c *call) removeLeft(ctx context.Context, t Target, dir *found) error {
 	mine, _, err := c.lost(string(t.SubDir), t.Owner)
 	if err != nil {
 		return err
@@ -127,7 +126,7 @@ func (c *call) removeLeft(ctx context.Context, t Target, dir *found, progress fu
 	if err := c.retire(ctx, string(t.SubDir), t.Owner); err != nil {
 		return err
 	}
-	if err := c.removeTree(ctx, dir, progress); err != nil {
+	if err := c.removeTree(ctx, dir); err != nil {
 		return err
 	}
 	return errMoved // now it is only taken
@@ -143,8 +142,8 @@ func (c *call) over(ctx context.Context, t Target, taken error) error {
 
 // removeVolume removes the tree dir, which is all that is left of the volume, then
 // what is recorded of it.
-func (c *call) removeVolume(ctx context.Context, t Target, dir *found, progress func()) error {
-	if err := c.removeTree(ctx, dir, progress); err != nil {
+func (c *call) removeVolume(ctx context.Context, t Target, dir *found) error {
+	if err := c.removeTree(ctx, dir); err != nil {
 		return err
 	}
 	fault.Point("removed")

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +34,7 @@ func TestDeleteRemovesTheVolumeAndNothingElse(t *testing.T) {
 	must(t, unix.Close(socket))
 	must(t, os.Link(s.in("pvc-10", "file"), s.in("pvc-1", "hard link")))
 	for range 2 { // the second finds nothing
-		must(t, root.Delete(ctx, create("pvc-1").target(), nil))
+		must(t, root.Delete(ctx, create("pvc-1").target()))
 		s.lacks("pvc-1")
 		s.lacks(folderName, trashName, "pvc-pvc-1")
 		s.lacks(folderName, ownersName, recordName("pvc-1"))
@@ -53,13 +55,13 @@ func TestParentsGoOnlyIfEmptyAndOurs(t *testing.T) {
 	must(t, os.MkdirAll(s.in("theirs"), 0o755))
 	with(create("theirs/ours/a"), create("theirs/ours/b/c"))(s, root)
 	s.write("x", "theirs", "ours", "b", "put here by hand")
-	must(t, root.Delete(ctx, create("theirs/ours/b/c").target(), nil))
+	must(t, root.Delete(ctx, create("theirs/ours/b/c").target()))
 	s.has("x", "theirs", "ours", "b", "put here by hand")
-	must(t, root.Delete(ctx, create("theirs/ours/a").target(), nil))
+	must(t, root.Delete(ctx, create("theirs/ours/a").target()))
 	s.has("x", "theirs", "ours", "b", "put here by hand")
 	must(t, os.Remove(s.in("theirs", "ours", "b", "put here by hand")))
 	must(t, newCreate(root, create("theirs/ours/b/c")))
-	must(t, root.Delete(ctx, create("theirs/ours/b/c").target(), nil))
+	must(t, root.Delete(ctx, create("theirs/ours/b/c").target()))
 	s.lacks("theirs", "ours")
 	if entries, err := os.ReadDir(s.in("theirs")); err != nil || len(entries) > 0 {
 		t.Error(entries, err)
@@ -76,7 +78,7 @@ func TestDeleteNeedsARecord(t *testing.T) {
 	must(t, os.Remove(s.in(folderName, ownersName, recordName("a"))))
 	must(t, os.Remove(s.in(folderName, ownersName, markName("a", owner("pvc-a")))))
 	before := s.tree()
-	err := root.Delete(ctx, create("a").target(), nil)
+	err := root.Delete(ctx, create("a").target())
 	is(t, err, ErrConflict, ErrUntouched)
 	says(t, err, "has no record that sharevol made it for this volume: left as it is")
 	_, err = root.Archive(ctx, create("a").target())
@@ -87,7 +89,7 @@ func TestDeleteNeedsARecord(t *testing.T) {
 	must(t, os.Mkdir(s.in(folderName, trashName), 0o700))
 	must(t, os.Rename(s.in("a"), s.in(folderName, trashName, "pvc-a")))
 	must(t, root.Drop(ctx, create("a").target()))
-	is(t, root.Delete(ctx, create("a").target(), nil), ErrConflict, ErrUntouched)
+	is(t, root.Delete(ctx, create("a").target()), ErrConflict, ErrUntouched)
 	must(t, os.Rename(s.in(folderName, trashName, "pvc-a"), s.in("a")))
 	if s.tree() != before {
 		t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
@@ -101,12 +103,12 @@ func TestDeleteResumesAndRenamesNothingAgain(t *testing.T) {
 	with(create("a"))(s, s.open(Options{}))
 	must(t, os.MkdirAll(s.in(folderName, trashName), 0o700))
 	l := &lease{end: 3}
-	err := s.open(Options{Lease: l.check}).Delete(ctx, create("a").target(), nil)
+	err := s.open(Options{Lease: l.check}).Delete(ctx, create("a").target())
 	is(t, err, ErrLease)
 	isNot(t, err, ErrUntouched)
 	s.lacks("a")
 	s.write("restored by hand", "a", "file")
-	must(t, s.open(Options{}).Delete(ctx, create("a").target(), nil))
+	must(t, s.open(Options{}).Delete(ctx, create("a").target()))
 	s.has("restored by hand", "a", "file")
 	s.lacks(folderName, trashName, "pvc-a")
 }
@@ -118,10 +120,17 @@ func TestProgressAfterEachStep(t *testing.T) {
 	for i := range 100 {
 		s.write("x", "a", string(rune('a'+i%26)), strings.Repeat("x", i+1))
 	}
-	steps := 0 // not guarded: one call at a time
-	must(t, root.Delete(ctx, create("a").target(), func() { steps++ }))
-	if steps != 100+26+1 {
-		t.Errorf("%d steps", steps)
+	var steps atomic.Int64
+	telling := WithProgress(ctx, func() { steps.Add(1) })
+	must(t, root.Delete(telling, create("a").target()))
+	if n := steps.Swap(0); n != 100+26+1 {
+		t.Errorf("%d steps of a removal", n)
+	}
+	for i := range 10 {
+		must(t, newCreate(root, create("b"+strconv.Itoa(i))))
+	}
+	if _, err := root.Records(telling, cluster); err != nil || steps.Load() != 10 {
+		t.Errorf("%d steps of reading 10 records, %v", steps.Load(), err)
 	}
 }
 
@@ -132,7 +141,7 @@ func TestWhatIsRenamedIsWhatWasChecked(t *testing.T) {
 		run  func(*Root) error
 		step int64 // the rename
 	}{
-		"delete":  {func(root *Root) error { return root.Delete(ctx, create("a").target(), nil) }, 1},
+		"delete":  {func(root *Root) error { return root.Delete(ctx, create("a").target()) }, 1},
 		"archive": {func(root *Root) error { return doArchive(create("a"))(ctx, root) }, 3},
 	}
 	for name, swap := range map[string]func(s *share){
@@ -189,7 +198,7 @@ func TestWhatCanNotBePutBackIsSetAside(t *testing.T) {
 	if len(left) != 1 || !strings.HasPrefix(left[0].Name(), "misplaced-") {
 		t.Fatal(left)
 	}
-	must(t, root.Delete(ctx, create("a").target(), nil))
+	must(t, root.Delete(ctx, create("a").target()))
 	s.has("swapped in", folderName, trashName, left[0].Name(), "file")
 }
 

@@ -60,7 +60,7 @@ func TestAShareThatIsReadOnly(t *testing.T) {
 	root := s.open(Options{})
 	for name, err := range map[string]error{
 		"create":  newCreate(root, create("ns/b")),
-		"delete":  root.Delete(ctx, create("ns/a").target(), nil),
+		"delete":  root.Delete(ctx, create("ns/a").target()),
 		"release": root.Release(ctx, create("ns/a").target()),
 		"archive": doArchive(create("ns/a"))(ctx, root),
 	} {

@@ -28,7 +28,7 @@ func TestALinkSwappedInWhileItIsDeleted(t *testing.T) {
 				}
 				must(t, os.Symlink(target, s.in("link")))
 				stop := exchange(swapped, s.in("link"))
-				err := root.Delete(ctx, create(nested).target(), nil)
+				err := root.Delete(ctx, create(nested).target())
 				stop()
 				s.has("precious", "victim", "a", "file")
 				if err == nil {
@@ -95,11 +95,11 @@ func TestALinkSwappedInInsideTheVolume(t *testing.T) {
 		must(t, os.Symlink("../../../victim", s.in("a", "link")))
 		trash := s.in(folderName, trashName, "pvc-a")
 		stop := exchange(trash+"/dir", trash+"/link")
-		err := root.Delete(ctx, create("a").target(), nil)
+		err := root.Delete(ctx, create("a").target())
 		stop()
 		s.has("precious", "victim", "dir", "file")
 		if err != nil { // it lost the race for too often
-			must(t, root.Delete(ctx, create("a").target(), nil))
+			must(t, root.Delete(ctx, create("a").target()))
 		}
 		s.lacks("a")
 		s.lacks(folderName, trashName, "pvc-a")
@@ -121,7 +121,7 @@ func TestWhatIsInTheTrashIsADirectory(t *testing.T) {
 			must(t, os.Mkdir(s.in(folderName, trashName), 0o700))
 			put(s, s.in(folderName, trashName, "pvc-a"))
 			before := s.tree()
-			is(t, root.Delete(ctx, create("a").target(), nil), ErrConflict, ErrUntouched)
+			is(t, root.Delete(ctx, create("a").target()), ErrConflict, ErrUntouched)
 			if s.tree() != before {
 				t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
 			}

@@ -15,7 +15,7 @@ func leaveCalls(root *Root, want Create) map[string]error {
 	_, archive := root.Archive(ctx, want.target())
 	_, create := root.Create(ctx, want)
 	return map[string]error{
-		"create": create, "delete": root.Delete(ctx, want.target(), nil), "archive": archive,
+		"create": create, "delete": root.Delete(ctx, want.target()), "archive": archive,
 		"release": root.Release(ctx, want.target()), "drop": root.Drop(ctx, want.target()),
 	}
 }
@@ -69,7 +69,7 @@ func TestARequestForAnotherShare(t *testing.T) {
 	want := create("a")
 	want.ShareID = otherID
 	target := Target{SubDir: want.SubDir, Owner: want.Owner, ShareID: otherID}
-	for _, err := range []error{newCreate(root, want), root.Delete(ctx, target, nil), root.Release(ctx, target), root.Drop(ctx, target)} {
+	for _, err := range []error{newCreate(root, want), root.Delete(ctx, target), root.Release(ctx, target), root.Drop(ctx, target)} {
 		is(t, err, ErrOtherShare, ErrUntouched)
 		says(t, err, testID, otherID)
 	}
@@ -91,7 +91,7 @@ func TestTheSameShareAgain(t *testing.T) {
 	must(t, os.Remove(s.in(folderName, idName)))
 	must(t, os.Symlink(idPrefix+testID, s.in(folderName, idName)))
 	must(t, os.RemoveAll(s.in(folderName, trashName)))
-	must(t, root.Delete(ctx, create("a").target(), nil))
+	must(t, root.Delete(ctx, create("a").target()))
 	must(t, os.Rename(s.in(folderName, ownersName), away))
 	must(t, newCreate(root, create("c")))
 	if !s.recorded("c") {
@@ -116,7 +116,7 @@ func TestTheFolderIsNoLink(t *testing.T) {
 				put(s, s.in(name))
 				before := s.tree()
 				root := s.open(Options{})
-				err := root.Delete(ctx, create("a").target(), nil)
+				err := root.Delete(ctx, create("a").target())
 				is(t, err, ErrUntouched)
 				says(t, err, name+" is a link or a file, not the folder that sharevol keeps on a share: left alone")
 				if filepath.Base(name) != trashName {
@@ -149,7 +149,7 @@ func TestAnIDOfAnotherForm(t *testing.T) {
 			anyShare := create("a")
 			anyShare.ShareID = ""
 			root := s.open(Options{})
-			for _, err := range []error{newCreate(root, anyShare), newCreate(root, create("a")), root.Delete(ctx, create("a").target(), nil)} {
+			for _, err := range []error{newCreate(root, anyShare), newCreate(root, create("a")), root.Delete(ctx, create("a").target())} {
 				is(t, err, ErrUntouched)
 				isNot(t, err, ErrOtherShare)
 				says(t, err, ".sharevol/id")
@@ -168,7 +168,7 @@ func TestATargetHasTheIDOfItsShare(t *testing.T) {
 	target.ShareID = ""
 	root := s.open(Options{})
 	_, archive := root.Archive(ctx, target)
-	for _, err := range []error{archive, root.Delete(ctx, target, nil), root.Release(ctx, target), root.Drop(ctx, target)} {
+	for _, err := range []error{archive, root.Delete(ctx, target), root.Release(ctx, target), root.Drop(ctx, target)} {
 		is(t, err, ErrUntouched)
 		says(t, err, "the id of its share is not known")
 	}

@@ -21,7 +21,7 @@ func TestALateUnlinkOfARecord(t *testing.T) {
 	one, two := create("ns/notes"), create("ns/notes")
 	two.Owner = owner("pvc-two")
 	must(t, newCreate(root, one))
-	must(t, root.Delete(ctx, one.target(), nil)) // its last step timed out, and was repeated
+	must(t, root.Delete(ctx, one.target())) // its last step timed out, and was repeated
 	must(t, newCreate(root, two))
 	s.write("two's", "ns/notes", "file")
 	s.lose("ns/notes")
@@ -44,7 +44,7 @@ func TestALateUnlinkOfARecord(t *testing.T) {
 	}
 	s.lose("ns/notes")
 	for range 2 {
-		must(t, root.Delete(ctx, two.target(), nil))
+		must(t, root.Delete(ctx, two.target()))
 	}
 	s.lacks("ns")
 	if left := entries(s, folderName, ownersName); len(left) > 0 {
@@ -165,12 +165,12 @@ func TestALostRecordOfWhatIsInTheTrash(t *testing.T) {
 		root := s.open(Options{})
 		prepare(s, scenario{before: with(create("a"))})
 		l := &lease{end: end}
-		is(t, s.open(Options{Lease: l.check, Workers: 1}).Delete(ctx, create("a").target(), nil), ErrLease)
+		is(t, s.open(Options{Lease: l.check, Workers: 1}).Delete(ctx, create("a").target()), ErrLease)
 		s.lose("a")
 		must(t, newCreate(root, other("a")))
 		s.write("other's", "a", "file")
 		for range 2 {
-			is(t, root.Delete(ctx, create("a").target(), nil), ErrTaken)
+			is(t, root.Delete(ctx, create("a").target()), ErrTaken)
 		}
 		s.finished(other("a"))
 		s.has("other's", "a", "file")
@@ -202,7 +202,7 @@ func TestWhoHasThePlaceOfALostRecord(t *testing.T) {
 			s.write("other's", "a", "file")
 			is(t, leave(ctx, root), ErrTaken)
 			s.has("other's", "a", "file")
-			must(t, root.Delete(ctx, other("a").target(), nil))
+			must(t, root.Delete(ctx, other("a").target()))
 			if left := entries(s, folderName, ownersName); len(left) > 0 {
 				t.Error(left)
 			}
@@ -232,7 +232,7 @@ func TestAVolumeBelowALostRecord(t *testing.T) {
 			if s.tree() != before {
 				t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
 			}
-			must(t, root.Delete(ctx, other("a/inside").target(), nil))
+			must(t, root.Delete(ctx, other("a/inside").target()))
 			must(t, leave(ctx, root))
 			s.lacks("a")
 		})
@@ -274,7 +274,7 @@ func TestAMarkWithoutAText(t *testing.T) {
 	err := newCreate(root, retained("a", "pvc-r"))
 	is(t, err, ErrConflict, ErrUntouched)
 	says(t, err, "a belongs to another volume, by the mark .sharevol/owners/")
-	must(t, root.Delete(ctx, create("a").target(), nil))
+	must(t, root.Delete(ctx, create("a").target()))
 	s.lacks("a")
 	if left := entries(s, folderName, ownersName); len(left) > 0 {
 		t.Error(left)

@@ -75,7 +75,7 @@ func TestAVolumeOnAnotherFileSystem(t *testing.T) {
 	}
 	for end := int64(2); ; end++ {
 		l := &lease{end: end}
-		err := s.open(Options{Lease: l.check, Workers: 1}).Delete(ctx, want.target(), nil)
+		err := s.open(Options{Lease: l.check, Workers: 1}).Delete(ctx, want.target())
 		if err == nil {
 			break
 		}

@@ -98,7 +98,7 @@ func TestAParentThatMayNotBePassedAnyMore(t *testing.T) {
 	s.write("x", "private/x/file")
 	setMode(0)
 	t.Cleanup(func() { setMode(0o700) })
-	for _, err := range []error{newCreate(root, create("private/x")), root.Delete(ctx, create("private/x").target(), nil)} {
+	for _, err := range []error{newCreate(root, create("private/x")), root.Delete(ctx, create("private/x").target())} {
 		is(t, err, ErrUntouched, unix.EACCES)
 	}
 	if left := entries(s, folderName, ownersName); len(left) != 2 {

@@ -33,7 +33,7 @@ func TestAnotherShareBelowIsLeftAlone(t *testing.T) {
 				for _, root := range []*Root{used, s.open(Options{}), used} {
 					made := create("team/ns/notes")
 					calls := map[string]error{
-						"create again": newCreate(root, made), "delete": root.Delete(ctx, made.target(), nil), "archive": doArchive(made)(ctx, root),
+						"create again": newCreate(root, made), "delete": root.Delete(ctx, made.target()), "archive": doArchive(made)(ctx, root),
 					}
 					if inner != "team/ns/notes" {
 						calls["create"] = newCreate(root, create("team/ns/new"))
@@ -73,7 +73,7 @@ func TestOverlappingExports(t *testing.T) {
 					if name == "archive" {
 						return doArchive(want)(ctx, root)
 					}
-					return root.Delete(ctx, want.target(), nil)
+					return root.Delete(ctx, want.target())
 				}
 				must(t, newCreate(root, create("team/ns1")))
 				nested := s.nest(inner)
@@ -88,7 +88,7 @@ func TestOverlappingExports(t *testing.T) {
 					t.Errorf("the share changed from\n%s to\n%s", before, s.tree())
 				}
 				// When the inner one is given up, the outer one has its own again.
-				must(t, rootOfB.Delete(ctx, other(sub).target(), nil))
+				must(t, rootOfB.Delete(ctx, other(sub).target()))
 				must(t, os.RemoveAll(nested.in(folderName)))
 				must(t, leave(create("team/ns1")))
 				s.lacks("team")
@@ -116,7 +116,7 @@ func TestAnotherShareThatComesWhileAVolumeIsMade(t *testing.T) {
 			s.lacks("a", "b")
 		}
 		if s.recorded("a/b/c") {
-			is(t, s.open(Options{}).Delete(ctx, create("a/b/c").target(), nil), ErrConflict, ErrUntouched)
+			is(t, s.open(Options{}).Delete(ctx, create("a/b/c").target()), ErrConflict, ErrUntouched)
 		}
 	}
 }
@@ -130,14 +130,14 @@ func TestASharevolInsideAVolumeIsData(t *testing.T) {
 	for _, sub := range []string{"a", "b"} {
 		must(t, os.MkdirAll(s.in(sub, "copy", folderName, ownersName), 0o700))
 	}
-	must(t, root.Delete(ctx, create("a").target(), nil))
+	must(t, root.Delete(ctx, create("a").target()))
 	must(t, doArchive(create("b"))(ctx, root))
 	s.lacks("a")
 	s.lacks("b")
 	l := &lease{end: 2}
-	is(t, s.open(Options{Lease: l.check}).Delete(ctx, create("c").target(), nil), ErrLease)
+	is(t, s.open(Options{Lease: l.check}).Delete(ctx, create("c").target()), ErrLease)
 	s.write("x", folderName, trashName, "pvc-c", folderName, "id")
-	must(t, root.Delete(ctx, create("c").target(), nil))
+	must(t, root.Delete(ctx, create("c").target()))
 	if left := entries(s, folderName, trashName); len(left) > 0 {
 		t.Error(left)
 	}
@@ -157,13 +157,13 @@ func TestASharevolThatItsOwnerMayNotSee(t *testing.T) {
 		must(t, os.Chmod(s.in(sub), 0))
 	}
 	for range 2 {
-		is(t, root.Delete(ctx, create("ns/a").target(), nil), ErrConflict)
+		is(t, root.Delete(ctx, create("ns/a").target()), ErrConflict)
 		is(t, doArchive(create("ns/a"))(ctx, root), ErrConflict)
 		if got := s.perm("ns/a"); got != 0 {
 			t.Errorf("mode %#o", got)
 		}
 	}
-	must(t, root.Delete(ctx, create("ns/b").target(), nil))
+	must(t, root.Delete(ctx, create("ns/b").target()))
 	must(t, root.Drop(ctx, create("ns/a").target()))
 	must(t, os.Chmod(s.in("ns/a"), 0o700))
 	s.has("x", "ns/a", "file")

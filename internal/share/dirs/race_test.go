@@ -43,7 +43,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 				}
 				owned.Delete(sub)
 				if random.IntN(2) == 0 {
-					err = root().Delete(ctx, want.target(), nil)
+					err = root().Delete(ctx, want.target())
 				} else if _, err = root().Archive(ctx, want.target()); err == nil {
 					err = os.Remove(s.in(archivePath(want.target()), want.Owner.Volume))
 					must(t, os.RemoveAll(s.in(archiveTop(want.Owner))))
@@ -94,7 +94,7 @@ func TestManyCreateTheSame(t *testing.T) {
 		if got := s.perm("a/b/c"); got != want.Mode {
 			t.Errorf("mode %#o", got)
 		}
-		must(t, roots[0].Delete(ctx, Target{SubDir: want.SubDir, Owner: want.Owner, ShareID: ids[0]}, nil))
+		must(t, roots[0].Delete(ctx, Target{SubDir: want.SubDir, Owner: want.Owner, ShareID: ids[0]}))
 		s.lacks("a")
 	}
 }
@@ -111,7 +111,7 @@ func TestManyLeaveTheSame(t *testing.T) {
 		var group sync.WaitGroup
 		for i := range 8 {
 			group.Go(func() {
-				if err := roots[i%2].Delete(ctx, create("ns/gone").target(), nil); err != nil {
+				if err := roots[i%2].Delete(ctx, create("ns/gone").target()); err != nil {
 					t.Error(err)
 				}
 			})

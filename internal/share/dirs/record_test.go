@@ -28,7 +28,7 @@ func TestRecordsThatCanNotBeReadAreSomebodys(t *testing.T) {
 				is(t, err, ErrConflict, ErrUntouched)
 				says(t, err, recordPath("a"))
 			}
-			is(t, root.Delete(ctx, create("a").target(), nil), ErrConflict)
+			is(t, root.Delete(ctx, create("a").target()), ErrConflict)
 			_, err := root.Archive(ctx, create("a").target())
 			is(t, err, ErrConflict)
 			must(t, root.Drop(ctx, create("a").target()))

@@ -15,6 +15,7 @@ import (
 
 // Records returns what the share says about the volumes of a cluster: their records,
 // and those that are lost, by the marks. A share that sharevol never used has none.
+// Of many it tells that it progresses; see WithProgress.
 func (r *Root) Records(ctx context.Context, cluster string) ([]Record, error) {
 	c, err := r.begin(ctx, "", false)
 	if errors.Is(err, errNoFolder) {
@@ -115,11 +116,12 @@ func (c *call) readRecords(ctx context.Context, names []string, keep func(record
 		errs  []error
 		group sync.WaitGroup
 	)
-	next := make(chan string)
+	next, progress := make(chan string), Progress(ctx)
 	for range min(c.root.options.Workers, len(names)) {
 		group.Go(func() {
 			for name := range next {
 				text, err := readlinkAt(c.folder.owners, name)
+				progress()
 				r := parseEither(name, text)
 				mu.Lock()
 				if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {

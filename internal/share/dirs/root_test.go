@@ -41,7 +41,7 @@ func TestClose(t *testing.T) {
 		})
 		return nil
 	}})
-	must(t, root.Delete(ctx, create("a").target(), nil))
+	must(t, root.Delete(ctx, create("a").target()))
 	s.lacks("a")
 	if err := root.Close(); !errors.Is(err, os.ErrClosed) {
 		t.Error(err)
@@ -56,8 +56,8 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 		with(create("ns/m/a"), create("ns/b"))(s, root)
 		_ = newCreate(root, other("ns/b"))
 		_ = newCreate(root, create("ns/b/c"))
-		_ = root.Delete(ctx, other("ns/b").target(), nil)
-		must(t, root.Delete(ctx, create("ns/m/a").target(), nil))
+		_ = root.Delete(ctx, other("ns/b").target())
+		must(t, root.Delete(ctx, create("ns/m/a").target()))
 		_, err := root.Archive(ctx, create("ns/b").target())
 		must(t, err)
 		_, err = root.Records(ctx, cluster)

@@ -42,7 +42,7 @@ type tree struct {
 	removed  atomic.Int64
 	progress func()
 
-	mu     sync.Mutex // guards what follows, and calls of progress
+	mu     sync.Mutex // guards what follows
 	failed []error    // the first of them
 	more   int        // how many others
 	ended  error      // why it stopped before its end
@@ -59,14 +59,14 @@ type branch struct {
 
 // removeTree removes the directory dir and all that is in it, as much as it can.
 // The error tells what is left and why.
-func (c *call) removeTree(ctx context.Context, dir *found, progress func()) error {
+func (c *call) removeTree(ctx context.Context, dir *found) error {
 	file, err := c.openTop(ctx, dir)
 	if err != nil {
 		return stepError("open", dir.shown, err)
 	}
 	defer func() { _ = file.Close() }()
 	t := &tree{
-		call: c, top: file, dev: dir.stat.dev, progress: progress,
+		call: c, top: file, dev: dir.stat.dev, progress: Progress(ctx),
 		// The goroutine that has to wait for the others works too.
 		spare: make(chan struct{}, c.root.options.Workers-1),
 	}
@@ -287,10 +287,5 @@ func (t *tree) step() {
 	if t.removed.Add(1) == 1 {
 		fault.Point("removing")
 	}
-	if t.progress == nil {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.progress()
 }

@@ -22,7 +22,7 @@ func newVolume(t *testing.T) (*share, func(context.Context, Options) error) {
 	must(t, newCreate(s.open(Options{}), create("a")))
 	return s, func(ctx context.Context, o Options) error {
 		t.Helper()
-		return s.open(o).Delete(ctx, create("a").target(), nil)
+		return s.open(o).Delete(ctx, create("a").target())
 	}
 }
 

@@ -21,43 +21,42 @@ func (p *Process) Probe(ctx context.Context) error { return p.abandonable(ctx, o
 // Create is dirs.Root.Create.
 func (p *Process) Create(ctx context.Context, create dirs.Create) (dirs.Created, error) {
 	var created dirs.Created
-	err := p.call(ctx, opCreate, create, &created, nil)
+	err := p.call(ctx, opCreate, create, &created)
 	return created, err
 }
 
-// Delete is dirs.Root.Delete. It calls progress, if not nil, about every 100 ms
-// while there is some.
-func (p *Process) Delete(ctx context.Context, target dirs.Target, progress func()) error {
-	return p.call(ctx, opDelete, target, nil, progress)
+// Delete is dirs.Root.Delete. It tells of progress every 100 ms at most.
+func (p *Process) Delete(ctx context.Context, target dirs.Target) error {
+	return p.call(ctx, opDelete, target, nil)
 }
 
 // Archive is dirs.Root.Archive.
 func (p *Process) Archive(ctx context.Context, target dirs.Target) (string, error) {
 	var name string
-	err := p.call(ctx, opArchive, target, &name, nil)
+	err := p.call(ctx, opArchive, target, &name)
 	return name, err
 }
 
 // Release is dirs.Root.Release.
 func (p *Process) Release(ctx context.Context, target dirs.Target) error {
-	return p.call(ctx, opRelease, target, nil, nil)
+	return p.call(ctx, opRelease, target, nil)
 }
 
-// Records is dirs.Root.Records.
+// Records is dirs.Root.Records. It tells of progress every 100 ms at most.
 func (p *Process) Records(ctx context.Context, cluster string) ([]dirs.Record, error) {
 	var records []dirs.Record
-	err := p.call(ctx, opRecords, cluster, &records, nil)
+	err := p.call(ctx, opRecords, cluster, &records)
 	return records, err
 }
 
 // Drop is dirs.Root.Drop.
 func (p *Process) Drop(ctx context.Context, target dirs.Target) error {
-	return p.call(ctx, opDrop, target, nil, nil)
+	return p.call(ctx, opDrop, target, nil)
 }
 
 func (p *Process) abandonable(ctx context.Context, op string, args any) error {
 	done := make(chan error, 1)
-	go func() { done <- p.call(ctx, op, args, nil, nil) }() // ends as all calls do
+	go func() { done <- p.call(ctx, op, args, nil) }() // ends as all calls do
 	select {
 	case err := <-done:
 		return err
@@ -67,7 +66,7 @@ func (p *Process) abandonable(ctx context.Context, op string, args any) error {
 }
 
 // call has the helper do op and stores its result in result, if not nil.
-func (p *Process) call(ctx context.Context, op string, args, result any, progress func()) error {
+func (p *Process) call(ctx context.Context, op string, args, result any) error {
 	encoded, err := json.Marshal(args)
 	if err == nil {
 		err = ctx.Err()
@@ -75,7 +74,7 @@ func (p *Process) call(ctx context.Context, op string, args, result any, progres
 	if err != nil {
 		return fmt.Errorf("%w: %w", dirs.ErrUntouched, err)
 	}
-	c := &call{answer: make(chan reply, 1), progress: progress}
+	c := &call{answer: make(chan reply, 1), progress: dirs.Progress(ctx)}
 	p.mu.Lock()
 	p.lastID++
 	id := p.lastID

@@ -20,12 +20,10 @@ import (
 const Argument = "share-helper"
 
 // Work is the directory work on one share. Package dirs does it and says what each
-// method promises. All but Close may be called at the same time.
+// method promises, and which tell of their progress. All may be called at the same time.
 type Work interface {
 	Create(ctx context.Context, create dirs.Create) (dirs.Created, error)
-	// Delete calls progress, possibly from several goroutines, after each step. It
-	// must not block.
-	Delete(ctx context.Context, target dirs.Target, progress func()) error
+	Delete(ctx context.Context, target dirs.Target) error
 	Archive(ctx context.Context, target dirs.Target) (string, error)
 	Release(ctx context.Context, target dirs.Target) error
 	Records(ctx context.Context, cluster string) ([]dirs.Record, error)

@@ -54,7 +54,7 @@ func TestTheLeaseReachesARunningOperation(t *testing.T) {
 	held := &lease{}
 	held.renew(2500 * time.Millisecond)
 	p, _ := open(t, helper.Options{Command: command("counting-helper"), Lease: held})
-	running := inBackground(func() error { return p.Delete(ctx, dirs.Target{}, nil) })
+	running := inBackground(func() error { return p.Delete(ctx, dirs.Target{}) })
 	time.Sleep(time.Second)
 	held.renew(3500 * time.Millisecond)
 	select {
@@ -80,7 +80,7 @@ func parent() error {
 		return err
 	}
 	if os.Args[2] == "counting-helper" {
-		go func() { _ = p.Delete(ctx, dirs.Target{}, nil) }()
+		go func() { _ = p.Delete(ctx, dirs.Target{}) }()
 	} else {
 		go func() { _, _ = p.Create(ctx, create(fakehelper.HangingDir)) }()
 	}

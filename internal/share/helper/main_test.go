@@ -130,8 +130,8 @@ func (echo) Create(_ context.Context, c dirs.Create) (dirs.Created, error) {
 	return dirs.Created{ShareID: fmt.Sprintf("%+v", c), Made: true}, nil
 }
 
-func (echo) Delete(_ context.Context, t dirs.Target, progress func()) error {
-	progress()
+func (echo) Delete(ctx context.Context, t dirs.Target) error {
+	dirs.Progress(ctx)()
 	return fmt.Errorf("%w %+v", errEcho, t)
 }
 func (echo) Archive(_ context.Context, t dirs.Target) (string, error) {
@@ -163,7 +163,7 @@ func (c counting) Create(context.Context, dirs.Create) (dirs.Created, error) {
 	return dirs.Created{}, nil
 }
 
-func (c counting) Delete(ctx context.Context, _ dirs.Target, progress func()) error {
+func (c counting) Delete(ctx context.Context, _ dirs.Target) error {
 	for n := 1; ; n++ {
 		if err := errors.Join(c.lease(), ctx.Err()); err != nil {
 			return err
@@ -171,7 +171,7 @@ func (c counting) Delete(ctx context.Context, _ dirs.Target, progress func()) er
 		if err := os.WriteFile(filepath.Join(c.path, "steps"), []byte(strconv.Itoa(n)), 0o600); err != nil {
 			return err
 		}
-		progress()
+		dirs.Progress(ctx)()
 		time.Sleep(10 * time.Millisecond)
 	}
 }

@@ -246,9 +246,7 @@ func (p *Process) deliver(r reply) error {
 		return nil
 	}
 	c.steps.Add(1)
-	if c.progress != nil {
-		c.progress()
-	}
+	c.progress()
 	return nil
 }
 

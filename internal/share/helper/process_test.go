@@ -32,7 +32,7 @@ func TestAHelperWorksOnAShare(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, p.Probe(ctx))
-	must(t, p.Delete(ctx, dirs.Target{SubDir: "a/b", Owner: create("").Owner, ShareID: created.ShareID}, nil))
+	must(t, p.Delete(ctx, dirs.Target{SubDir: "a/b", Owner: create("").Owner, ShareID: created.ShareID}))
 	if _, err := os.Stat(filepath.Join(share, "a/b")); err == nil {
 		t.Error("it is still there")
 	}
@@ -53,7 +53,7 @@ func TestOnlyAnNFSMountIsOpened(t *testing.T) {
 // left that waits for the server.
 func TestAHelperThatHangsIsKilledAtTheDeadline(t *testing.T) {
 	p, _ := open(t, helper.Options{Command: fakehelper.Command(), Timeout: time.Second})
-	beside := inBackground(func() error { return p.Delete(ctx, dirs.Target{SubDir: fakehelper.SteadyDir}, nil) })
+	beside := inBackground(func() error { return p.Delete(ctx, dirs.Target{SubDir: fakehelper.SteadyDir}) })
 	started := time.Now()
 	_, err := p.Create(ctx, create(fakehelper.HangingDir))
 	if !errors.Is(err, helper.ErrNoAnswer) || errors.Is(err, dirs.ErrUntouched) {
@@ -96,7 +96,7 @@ func TestProgressAndCancelling(t *testing.T) {
 	cancelled, cancel := context.WithCancel(ctx)
 	var told atomic.Int64
 	running := inBackground(func() error {
-		return p.Delete(cancelled, dirs.Target{SubDir: fakehelper.SteadyDir}, func() { told.Add(1) })
+		return p.Delete(dirs.WithProgress(cancelled, func() { told.Add(1) }), dirs.Target{SubDir: fakehelper.SteadyDir})
 	})
 	select {
 	case err := <-running:
@@ -119,7 +119,7 @@ func TestProgressAndCancelling(t *testing.T) {
 
 func TestAHelperThatCrashes(t *testing.T) {
 	p, _ := open(t, helper.Options{Command: fakehelper.Command()})
-	beside := inBackground(func() error { return p.Delete(ctx, dirs.Target{SubDir: fakehelper.SteadyDir}, nil) })
+	beside := inBackground(func() error { return p.Delete(ctx, dirs.Target{SubDir: fakehelper.SteadyDir}) })
 	for _, err := range []error{func() error { _, err := p.Create(ctx, create(fakehelper.CrashingDir)); return err }(), <-beside} {
 		if !errors.Is(err, helper.ErrGone) || errors.Is(err, dirs.ErrUntouched) || !strings.Contains(err.Error(), "killed") {
 			t.Errorf("got %v", err)

@@ -125,7 +125,7 @@ func (s *server) answer(ctx context.Context, r request) {
 			s.send(reply{ID: r.ID, Progress: true})
 		}
 	}
-	result, err := s.perform(ctx, r, progress)
+	result, err := s.perform(dirs.WithProgress(ctx, progress), r)
 	s.cancel(r.ID)
 	s.mu.Lock()
 	delete(s.cancels, r.ID)
@@ -150,7 +150,7 @@ func (s *server) send(r reply) {
 
 // perform does what r asks for. All errors that may be due to a stale root say
 // whether they are.
-func (s *server) perform(ctx context.Context, r request, progress func()) (any, error) {
+func (s *server) perform(ctx context.Context, r request) (any, error) {
 	if r.Op == opOpen {
 		return nil, s.openShare(r.Args)
 	}
@@ -160,7 +160,7 @@ func (s *server) perform(ctx context.Context, r request, progress func()) (any, 
 	if work == nil {
 		return nil, fmt.Errorf("%w: the share is not open", dirs.ErrUntouched)
 	}
-	result, err := dispatch(ctx, work, r, progress)
+	result, err := dispatch(ctx, work, r)
 	if errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOENT) {
 		// Of something inside the share, it says nothing about the root.
 		if probeErr := work.Probe(ctx); probeErr != nil && ctx.Err() == nil {
@@ -185,12 +185,12 @@ func (s *server) openShare(args json.RawMessage) error {
 	return nil
 }
 
-func dispatch(ctx context.Context, work Work, r request, progress func()) (any, error) {
+func dispatch(ctx context.Context, work Work, r request) (any, error) {
 	switch r.Op {
 	case opCreate:
 		return with(r, func(create dirs.Create) (any, error) { return work.Create(ctx, create) })
 	case opDelete:
-		return with(r, func(target dirs.Target) (any, error) { return nil, work.Delete(ctx, target, progress) })
+		return with(r, func(target dirs.Target) (any, error) { return nil, work.Delete(ctx, target) })
 	case opArchive:
 		return with(r, func(target dirs.Target) (any, error) { return work.Archive(ctx, target) })
 	case opRelease:

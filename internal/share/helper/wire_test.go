@@ -56,7 +56,7 @@ func TestArgumentsAndResultsCross(t *testing.T) {
 	}
 	progressed := false
 	checks := map[string]error{
-		"":      p.Delete(ctx, target, func() { progressed = true }),
+		"":      p.Delete(dirs.WithProgress(ctx, func() { progressed = true }), target),
 		" ":     p.Release(ctx, target),
 		" drop": p.Drop(ctx, target),
 	}

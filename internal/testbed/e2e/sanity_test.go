@@ -29,11 +29,15 @@ func (w world) testSanity(t *testing.T) {
 	plugin := filepath.Join(scene.KubeletDir, "plugins/csi.sharevol.dev/csi.sock")
 	config := sanity.NewTestConfig()
 	config.Address = "unix://" + serveSanity(t, dir, plugin)
-	// Where the plugin's mounts reach the node, in a pod's folder that kubelet does
-	// not clean up because it has volumes.
+	// Where the plugin's mounts reach the node. Kubelet removes the folder of a pod
+	// that it does not know as soon as the folders of its volumes are empty, which
+	// they are between two cases: hence a file in it.
 	pod := filepath.Join(scene.KubeletDir, "pods/sanity")
-	config.TargetPath = filepath.Join(pod, "volumes/kubernetes.io~csi/sanity/target")
-	config.StagingPath = filepath.Join(pod, "volumes/kubernetes.io~csi/sanity/staging")
+	volume := filepath.Join(pod, "volumes/kubernetes.io~csi/sanity")
+	check(t, os.MkdirAll(volume, 0o750))
+	check(t, os.WriteFile(filepath.Join(volume, "keep"), nil, 0o600))
+	config.TargetPath = filepath.Join(volume, "target")
+	config.StagingPath = filepath.Join(volume, "staging")
 	makeDir := func(path string) (string, error) { return path, os.MkdirAll(path, 0o750) }
 	config.CreateTargetDir, config.CreateStagingDir, config.CheckPath = makeDir, makeDir, kindOf
 

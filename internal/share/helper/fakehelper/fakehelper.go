@@ -140,7 +140,7 @@ func (w *work) Create(ctx context.Context, create dirs.Create) (dirs.Created, er
 }
 
 // Delete fails on demand.
-func (w *work) Delete(ctx context.Context, target dirs.Target, progress func()) error {
+func (w *work) Delete(ctx context.Context, target dirs.Target) error {
 	if err := w.failure(); err != nil {
 		return err
 	}
@@ -149,10 +149,10 @@ func (w *work) Delete(ctx context.Context, target dirs.Target, progress func()) 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(10 * time.Millisecond):
-			progress()
+			dirs.Progress(ctx)()
 		}
 	}
-	return w.Root.Delete(ctx, target, progress)
+	return w.Root.Delete(ctx, target)
 }
 
 // Probe fails on demand.
