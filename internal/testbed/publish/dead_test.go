@@ -3,9 +3,11 @@ package publish
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -179,26 +181,14 @@ func testBurst(t *testing.T) {
 	alive := newVolume(t, server, "alive")
 	lost := newVolume(t, dead, "lost")
 	check(t, dead.LinkDown(ctx))
-	const live, hopeless = 40, 10
+	const live, hopeless, rounds = 40, 10, 5
 	// publishAll returns how long the live ones took, as a whole.
-	publishAll := func(name string, withDead bool) time.Duration {
-		var doomed, calls sync.WaitGroup
-		if withDead {
-			for i := range hopeless {
-				doomed.Go(func() {
-					target := p.target(fmt.Sprint(name, "-dead-", i), "lost")
-					notFinal(t, took(t, "publish from the dead server", publishWithin, func() error { return p.publish(ctx, lost, target) }))
-					if err := p.unpublish(ctx, target); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			time.Sleep(time.Second) // they all hang
-		}
+	publishAll := func() time.Duration {
+		var calls sync.WaitGroup
 		start := time.Now()
 		for i := range live {
 			calls.Go(func() {
-				if err := p.publish(ctx, alive, p.target(fmt.Sprint(name, "-", i), "alive")); err != nil {
+				if err := p.publish(ctx, alive, p.target(fmt.Sprint("pod-", i), "alive")); err != nil {
 					t.Error(err)
 				}
 			})
@@ -206,26 +196,53 @@ func testBurst(t *testing.T) {
 		calls.Wait()
 		spent := time.Since(start)
 		for i := range live {
-			check(t, p.unpublish(ctx, p.target(fmt.Sprint(name, "-", i), "alive")))
+			check(t, p.unpublish(ctx, p.target(fmt.Sprint("pod-", i), "alive")))
 		}
-		doomed.Wait()
 		return spent
 	}
-	publishAll("warm", false)
 	// Figures of so short a time scatter: the best of some rounds counts.
-	var best float64
-	for i := range 4 {
-		alone, beside := publishAll(fmt.Sprint("alone-", i), false), publishAll(fmt.Sprint("beside-", i), true)
-		ratio := beside.Seconds() / alone.Seconds()
-		t.Logf("%s: %d publishes took %s alone and %s beside %d to a dead server: %.2f", uptime(), live, alone, beside, hopeless, ratio)
-		if best == 0 || ratio < best {
-			best = ratio
+	best := func(rounds int) time.Duration {
+		least := publishAll()
+		for range rounds - 1 {
+			least = min(least, publishAll())
 		}
-		if best < 1.15 {
+		return least
+	}
+	// beside is best while others wait for the dead server.
+	beside := func() time.Duration {
+		var doomed sync.WaitGroup
+		defer doomed.Wait()
+		var ended atomic.Int32
+		for i := range hopeless {
+			doomed.Go(func() {
+				target := p.target(fmt.Sprint("dead-", i), "lost")
+				notFinal(t, took(t, "publish from the dead server", publishWithin, func() error { return p.publish(ctx, lost, target) }))
+				ended.Add(1)
+				if err := p.unpublish(ctx, target); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(time.Second) // they all hang
+		spent := best(rounds)
+		if n := ended.Load(); n > 0 {
+			t.Errorf("%d of the dead ones had ended", n)
+		}
+		return spent
+	}
+	best(1)
+	ratio := math.Inf(1)
+	for range 3 { // something else may have used the machine
+		before, spent := best(rounds), beside()
+		// The slower one: the machine has become faster or slower meanwhile.
+		alone := max(before, best(rounds))
+		ratio = min(ratio, spent.Seconds()/alone.Seconds())
+		t.Logf("%s: %d publishes took %s alone and %s beside %d to a dead server: %.2f", uptime(), live, alone, spent, hopeless, ratio)
+		if ratio <= 1.15 {
 			return
 		}
 	}
-	t.Errorf("beside a dead server publishes take %.2f times as long", best)
+	t.Errorf("beside a dead server publishes take %.2f times as long", ratio)
 }
 
 // A target on the node's own disk with a file in it is refused and left alone.

@@ -30,6 +30,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(writerVariable); path != "" {
+		if err := runWriter(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if testbed.InMachine() {
 		os.Exit(m.Run())
 	}

@@ -27,7 +27,7 @@ const (
 	unpublishWithin = 35 * time.Second
 	statsWithin     = 30 * time.Second
 	// soon is for what a live server does.
-	soon = 30 * time.Second
+	soon = time.Minute
 	// callTimeout is only there so that a call that hangs does not hang the tests.
 	callTimeout = 3 * time.Minute
 	// stopWithin is what the plugin promises for SIGTERM.

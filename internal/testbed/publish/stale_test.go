@@ -51,8 +51,11 @@ func testExportRemoved(t *testing.T) {
 	check(t, p.publish(ctx, v, target))
 	check(t, server.Unexport(ctx))
 	before := mountID(t, target)
+	// The server may go on to answer for what is mounted, for as long as it remembers.
 	err := took(t, "publish on a mount without an export", publishWithin, func() error { return p.publish(ctx, v, target) })
-	notFinal(t, err)
+	if err != nil {
+		notFinal(t, err)
+	}
 	err = took(t, "publish without an export", publishWithin, func() error { return p.publish(ctx, w, other) })
 	if err == nil {
 		t.Error("it mounted something")

@@ -2,8 +2,6 @@ package publish
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,92 +133,6 @@ func notFinal(t *testing.T, err error) {
 	case codes.DeadlineExceeded, codes.Unavailable, codes.Aborted:
 	default:
 		t.Errorf("code %s: %v", code, err)
-	}
-}
-
-// writer writes numbered lines, each of which reaches the server, until it is stopped.
-type writer struct {
-	path    string
-	written atomic.Int64
-	halt    chan struct{}
-	ended   chan error
-}
-
-func startWriter(t *testing.T, target string) *writer {
-	t.Helper()
-	w := &writer{path: filepath.Join(target, "lines"), halt: make(chan struct{}), ended: make(chan error, 1)}
-	file, err := os.OpenFile(w.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND|os.O_SYNC, 0o644)
-	check(t, err)
-	go func() { w.ended <- errors.Join(w.write(file), file.Close()) }()
-	w.progresses(t)
-	return w
-}
-
-func (w *writer) write(file *os.File) error {
-	for {
-		select {
-		case <-w.halt:
-			return nil
-		default:
-		}
-		if _, err := fmt.Fprintf(file, "line %d\n", w.written.Load()); err != nil {
-			return err
-		}
-		w.written.Add(1)
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// progresses waits until more is written.
-func (w *writer) progresses(t *testing.T) {
-	t.Helper()
-	before := w.written.Load()
-	for deadline := time.Now().Add(2 * time.Minute); w.written.Load() < before+3; time.Sleep(20 * time.Millisecond) {
-		select {
-		case err := <-w.ended:
-			w.ended <- err
-			t.Fatalf("the writer of %s ended: %v", w.path, err)
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the writer of %s is stuck at line %d", w.path, before)
-		}
-	}
-}
-
-// blocks waits until nothing is written any more.
-func (w *writer) blocks(t *testing.T) {
-	t.Helper()
-	for range 60 {
-		before := w.written.Load()
-		time.Sleep(500 * time.Millisecond)
-		if w.written.Load() == before {
-			return
-		}
-	}
-	t.Errorf("the writer of %s goes on", w.path)
-}
-
-// finish ends the writer and sees that the server has every byte.
-func (w *writer) finish(t *testing.T, onServer string) {
-	t.Helper()
-	close(w.halt)
-	select {
-	case err := <-w.ended:
-		if err != nil {
-			t.Errorf("the writer of %s: %v", w.path, err)
-		}
-	case <-time.After(2 * time.Minute):
-		t.Fatalf("the writer of %s does not end", w.path)
-	}
-	var want strings.Builder
-	for i := range w.written.Load() {
-		fmt.Fprintf(&want, "line %d\n", i)
-	}
-	got, err := os.ReadFile(filepath.Join(onServer, "lines"))
-	check(t, err)
-	if string(got) != want.String() {
-		t.Errorf("%s: the server has %d bytes, written were %d", w.path, len(got), want.Len())
 	}
 }
 
