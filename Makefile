@@ -55,6 +55,7 @@ lint: ## gofmt, go vet and staticcheck
 .PHONY: fuzz
 fuzz: ## fuzz what parses, 30 s each
 	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzParseSubDir -fuzztime 30s -fuzzminimizetime 100x
+	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzParseHandle -fuzztime 30s -fuzzminimizetime 100x
 	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzRender -fuzztime 30s -fuzzminimizetime 100x
 
 .PHONY: build

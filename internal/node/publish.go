@@ -59,6 +59,11 @@ func mountOptions(request *csi.NodePublishVolumeRequest) ([]string, error) {
 			faults = append(faults, fmt.Errorf("mount option %q: %w", option, err))
 		}
 	}
+	more, errs := volume.MountOptionsFromAttributes(request.GetVolumeContext(), field.NewPath("volume_context"))
+	for _, err := range errs {
+		faults = append(faults, err)
+	}
+	options = append(options, more...)
 	if request.GetReadonly() {
 		options = append(options, "ro")
 	}

@@ -30,21 +30,24 @@ const (
 // driver, claims and classes.
 type Caches struct {
 	factory                  informers.SharedInformerFactory
+	adopted                  []volume.Adoption
 	volumes, claims, classes cache.SharedIndexInformer
 }
 
-// NewCaches makes the informers; Start fills them.
-func NewCaches(factory informers.SharedInformerFactory) (*Caches, error) {
+// NewCaches makes the informers; Start fills them. The shares of adopted provisioners
+// are told by them alone.
+func NewCaches(factory informers.SharedInformerFactory, adopted ...volume.Adoption) (*Caches, error) {
 	c := &Caches{
 		factory: factory,
+		adopted: adopted,
 		volumes: factory.Core().V1().PersistentVolumes().Informer(),
 		claims:  factory.Core().V1().PersistentVolumeClaims().Informer(),
 		classes: factory.Storage().V1().StorageClasses().Informer(),
 	}
 	return c, c.volumes.AddIndexers(cache.Indexers{
-		indexAt:     volumeIndex(func(p place) []string { return []string{p.key()} }),
-		indexWithin: volumeIndex(place.above),
-		indexShare:  shareIndex,
+		indexAt:     c.volumeIndex(func(p place) []string { return []string{p.key()} }),
+		indexWithin: c.volumeIndex(place.above),
+		indexShare:  c.shareIndex,
 	})
 }
 
@@ -67,9 +70,20 @@ func (c *Caches) class(claim *v1.PersistentVolumeClaim) *storagev1.StorageClass 
 	if name == "" && claim.Spec.StorageClassName != nil {
 		name = *claim.Spec.StorageClassName
 	}
+	return c.classNamed(name)
+}
+
+// classNamed returns the class of that name, nil if it is not known.
+func (c *Caches) classNamed(name string) *storagev1.StorageClass {
 	object, _, _ := c.classes.GetStore().GetByKey(name)
 	class, _ := object.(*storagev1.StorageClass)
 	return class
+}
+
+// hasVolume reports whether a volume of that name is known.
+func (c *Caches) hasVolume(name string) bool {
+	_, exists, _ := c.volumes.GetStore().GetByKey(name)
+	return exists
 }
 
 // ownClasses returns the classes of a provisioner.
@@ -166,7 +180,7 @@ func (p *Provisioner) checkPlace(ctx context.Context, d volume.Directory, shareI
 		case err != nil:
 			return fmt.Errorf("can't tell whether volume %s still uses %s: %w", other.Name, d.Source(), err)
 		}
-		theirs, _ := directoryOf(live)
+		theirs, _ := p.options.Caches.directoryOf(live)
 		return fmt.Errorf("%s is in use by volume %s (%s), whose data is at %s", d.Source(), other.Name, live.Status.Phase, theirs.Source())
 	}
 	return nil
@@ -197,23 +211,35 @@ func places(d volume.Directory, shareID string) []place {
 }
 
 // directoryOf returns where the data of a volume of any driver is, if it is on NFS.
-func directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
+func (c *Caches) directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
 	switch {
 	case pv.Spec.NFS != nil:
+		for _, adoption := range c.adopted {
+			if pv.Annotations[annProvisionedBy] != adoption.Name {
+				continue
+			}
+			if d, err := adoption.Directory(pv.Spec.NFS.Server, pv.Spec.NFS.Path); err == nil {
+				return d, true
+			}
+		}
 		return volume.LocationFromAttributes(map[string]string{"server": pv.Spec.NFS.Server, "share": pv.Spec.NFS.Path})
 	case pv.Spec.CSI != nil:
-		return volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes)
+		if d, ok := volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes); ok {
+			return d, true
+		}
+		v, err := volume.ParseHandle(pv.Spec.CSI.VolumeHandle)
+		return v.Directory, err == nil
 	}
 	return volume.Directory{}, false
 }
 
-func volumeIndex(keys func(place) []string) cache.IndexFunc {
+func (c *Caches) volumeIndex(keys func(place) []string) cache.IndexFunc {
 	return func(object any) ([]string, error) {
 		pv, ok := object.(*v1.PersistentVolume)
 		if !ok {
 			return nil, nil
 		}
-		d, ok := directoryOf(pv)
+		d, ok := c.directoryOf(pv)
 		if !ok {
 			return nil, nil
 		}
@@ -227,12 +253,12 @@ func volumeIndex(keys func(place) []string) cache.IndexFunc {
 
 func shareKey(s volume.Share) string { return volume.CanonicalServer(s.Server) + ":" + s.Path }
 
-func shareIndex(object any) ([]string, error) {
+func (c *Caches) shareIndex(object any) ([]string, error) {
 	pv, ok := object.(*v1.PersistentVolume)
 	if !ok || pv.Annotations[annShareID] == "" {
 		return nil, nil
 	}
-	d, ok := directoryOf(pv)
+	d, ok := c.directoryOf(pv)
 	if !ok {
 		return nil, nil
 	}

@@ -2,118 +2,84 @@ package provision
 
 import (
 	"context"
-	"sync"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 )
 
 // ResyncPeriod is how often every claim and volume is looked at again without a change.
 const ResyncPeriod = 15 * time.Minute
 
-// Controller runs a Provisioner against an API server.
+// Controller runs Provisioners against an API server.
 type Controller struct {
+	named []named
+}
+
+// named is the controller library's controller of one provisioner's name: it deletes
+// the volumes of one only.
+type named struct {
 	controller      *controller.ProvisionController
 	claims, volumes *kicked
 }
 
 // NewController returns the controller that serves the claims of classes with the
-// provisioner's driver name, with workers claims and as many deletions at a time.
-// workers must be at least 1. client is what the controller library calls.
-//
-// The library's defaults that would hurt are replaced: it gives up after 15
-// failures, removes the directory when the PersistentVolume can't be saved, and
-// its leader election asks for a lock that client-go no longer has.
+// provisioner's driver name, and of those that it has adopted, with workers claims and
+// as many deletions at a time, all names together. workers must be at least 1. client
+// is what the controller library calls. Drain of the Provisioner is that of all names.
 func NewController(client kubernetes.Interface, options Options, workers int) (*Controller, *Provisioner) {
-	pace := newPace()
-	options.Note = pace.note
+	options.Workers = workers
 	provisioner := New(options)
-	claims := &kicked{SharedIndexInformer: options.Caches.claims, waits: claimWaits}
-	volumes := &kicked{SharedIndexInformer: options.Caches.volumes, waits: volumeWaits}
-	return &Controller{
-		claims:  claims,
-		volumes: volumes,
-		controller: controller.NewProvisionController(client, options.DriverName, provisioner,
-			controller.LeaderElection(false),
-			controller.AddFinalizer(true),
-			controller.Threadiness(workers),
-			controller.ClaimsInformer(claims),
-			controller.VolumesInformer(volumes),
-			controller.ClassesInformer(options.Caches.classes),
-			controller.ResyncPeriod(ResyncPeriod),
-			controller.RateLimiter(pace),
-			controller.CreateProvisionedPVLimiter(newPace()),
-			controller.FailedProvisionThreshold(0),
-			controller.FailedDeleteThreshold(0),
-		),
-	}, provisioner
+	limits := newLimits()
+	c := &Controller{}
+	for _, f := range provisioner.formats {
+		c.named = append(c.named, newNamed(client, provisioner, f, workers, limits))
+	}
+	return c, provisioner
+}
+
+// newNamed makes the library's controller of one name. The library's defaults that
+// would hurt are replaced: it gives up after 15 failures, removes the directory when
+// the PersistentVolume can't be saved, and its leader election asks for a lock that
+// client-go no longer has.
+func newNamed(client kubernetes.Interface, provisioner *Provisioner, f format, workers int, limits limits) named {
+	pace := newPace(limits.retries)
+	caches := provisioner.options.Caches
+	n := named{
+		claims:  &kicked{SharedIndexInformer: caches.claims, mine: claimOf(f.name()), waits: claimWaits},
+		volumes: &kicked{SharedIndexInformer: caches.volumes, mine: volumeOf(f.name()), waits: volumeWaits},
+	}
+	n.controller = controller.NewProvisionController(client, f.name(), provisioner.as(f, pace.note),
+		controller.LeaderElection(false),
+		controller.AddFinalizer(true),
+		controller.Threadiness(workers),
+		controller.ClaimsInformer(n.claims),
+		controller.VolumesInformer(n.volumes),
+		controller.ClassesInformer(caches.classes),
+		controller.ResyncPeriod(ResyncPeriod),
+		controller.RateLimiter(pace),
+		controller.CreateProvisionedPVLimiter(newPace(limits.saves)),
+		controller.FailedProvisionThreshold(0),
+		controller.FailedDeleteThreshold(0),
+	)
+	return n
 }
 
 // Run serves until ctx ends and returns at once then, while calls of the
 // Provisioner may still run: Provisioner.Drain waits for them. (The library's own
 // Run never returns; its goroutine ends with the process.)
 func (c *Controller) Run(ctx context.Context) {
-	go c.controller.Run(ctx)
+	for _, n := range c.named {
+		go n.controller.Run(ctx)
+	}
 	<-ctx.Done()
 }
 
 // Kick has every waiting claim and volume tried at once, whatever its backoff: a
 // share is back.
 func (c *Controller) Kick() {
-	c.claims.kick()
-	c.volumes.kick()
-}
-
-// kicked is an informer that can tell its handlers that objects have changed when
-// they have not. The library's queues can't be reached in any other way.
-type kicked struct {
-	cache.SharedIndexInformer
-	waits func(object any) bool // for a retry
-
-	mu       sync.Mutex
-	handlers []cache.ResourceEventHandler
-}
-
-// AddEventHandlerWithResyncPeriod is what the library calls.
-func (k *kicked) AddEventHandlerWithResyncPeriod(handler cache.ResourceEventHandler, period time.Duration) (cache.ResourceEventHandlerRegistration, error) {
-	k.mu.Lock()
-	k.handlers = append(k.handlers, handler)
-	k.mu.Unlock()
-	return k.SharedIndexInformer.AddEventHandlerWithResyncPeriod(handler, period)
-}
-
-// GetStore returns the cache for the library, which takes a volume out of it as soon
-// as it has asked the API server to delete that. Another finalizer may hold the volume
-// for long, and Caches must know of it until it is gone: only the watch removes it.
-func (k *kicked) GetStore() cache.Store { return undeleted{k.SharedIndexInformer.GetStore()} }
-
-type undeleted struct{ cache.Store }
-
-func (undeleted) Delete(any) error { return nil }
-
-func (k *kicked) kick() {
-	k.mu.Lock()
-	handlers := append([]cache.ResourceEventHandler(nil), k.handlers...)
-	k.mu.Unlock()
-	for _, object := range k.GetStore().List() {
-		if !k.waits(object) {
-			continue
-		}
-		for _, handler := range handlers {
-			handler.OnUpdate(object, object)
-		}
+	for _, n := range c.named {
+		n.claims.kick()
+		n.volumes.kick()
 	}
-}
-
-func claimWaits(object any) bool {
-	claim, ok := object.(*v1.PersistentVolumeClaim)
-	return ok && claim.Spec.VolumeName == ""
-}
-
-func volumeWaits(object any) bool {
-	pv, ok := object.(*v1.PersistentVolume)
-	return ok && pv.Status.Phase == v1.VolumeReleased
 }

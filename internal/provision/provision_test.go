@@ -30,6 +30,11 @@ const (
 	cluster = "11111111-1111-1111-1111-111111111111"
 )
 
+// oldProvisioner is an nfs-subdir-external-provisioner that every fixture has adopted.
+var oldProvisioner = volume.Adoption{
+	Name: "cluster.local/nfs-subdir-external-provisioner", Share: volume.Share{Server: "nfs.example.com", Path: "/srv/k8s"},
+}
+
 var ctx = context.Background()
 
 type fixture struct {
@@ -47,7 +52,7 @@ func newFixture(t *testing.T, objects ...runtime.Object) fixture {
 func fixtureWith(t *testing.T, shares *fakeshare.Shares, objects ...runtime.Object) fixture {
 	t.Helper()
 	client := fake.NewClientset(objects...)
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0), oldProvisioner)
 	check(t, err)
 	running, stop := context.WithCancel(ctx)
 	t.Cleanup(stop)
@@ -57,6 +62,7 @@ func fixtureWith(t *testing.T, shares *fakeshare.Shares, objects ...runtime.Obje
 	}
 	return fixture{shares: shares, client: client, Provisioner: New(Options{
 		DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Client: client, Caches: caches,
+		Adopted: []volume.Adoption{oldProvisioner},
 	})}
 }
 

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -37,6 +36,12 @@ type Shares interface {
 type Options struct {
 	// DriverName is the CSI driver of the volumes.
 	DriverName string
+	// Adopted are the provisioners of in-tree NFS volumes whose claims and volumes
+	// are served too.
+	Adopted []volume.Adoption
+	// Workers is how many claims, and how many deletions, are worked on at a time for
+	// all names together. Zero is no limit; the controllers have one each.
+	Workers int
 	// DefaultOnDelete is for classes that name no policy.
 	DefaultOnDelete volume.OnDelete
 	// Cluster is the UID of the namespace kube-system: who the records on a share
@@ -54,15 +59,13 @@ type Options struct {
 	Note func(item string, kind failure)
 }
 
-// Provisioner makes and removes the volumes of one driver. Its methods may be
-// called concurrently.
+// Provisioner makes and removes the volumes of one provisioner's name. Its methods
+// may be called concurrently.
 type Provisioner struct {
 	options Options
-
-	mu       sync.Mutex
-	draining bool
-	working  map[string]int // volumes by name
-	idle     sync.WaitGroup
+	format  format
+	formats []format // of all names, the driver's first
+	calls   *calls   // of all names
 }
 
 var (
@@ -71,7 +74,7 @@ var (
 	_ controller.DeletionGuard = (*Provisioner)(nil)
 )
 
-// New returns a Provisioner.
+// New returns the Provisioner of the driver's own name.
 func New(options Options) *Provisioner {
 	if options.Lease == nil {
 		options.Lease = func() error { return nil }
@@ -79,7 +82,18 @@ func New(options Options) *Provisioner {
 	if options.Note == nil {
 		options.Note = func(string, failure) {}
 	}
-	return &Provisioner{options: options, working: map[string]int{}}
+	formats := []format{csiFormat{driver: options.DriverName, onDelete: options.DefaultOnDelete}}
+	for _, adoption := range options.Adopted {
+		formats = append(formats, nfsFormat{Adoption: adoption, class: options.Caches.classNamed})
+	}
+	return &Provisioner{options: options, format: formats[0], formats: formats, calls: newCalls(options.Workers)}
+}
+
+// as returns the Provisioner of another name, with the same shares, limits and end.
+func (p *Provisioner) as(f format, note func(string, failure)) *Provisioner {
+	other := *p
+	other.format, other.options.Note = f, note
+	return &other
 }
 
 // errStopping ends a call without an event on the claim or volume: the next start,
@@ -93,13 +107,13 @@ func (p *Provisioner) ShouldProvision(_ context.Context, claim *v1.PersistentVol
 	if class == nil {
 		return true // the controller says what is wrong
 	}
-	parsed, _ := volume.ParseClass(class.Parameters, nil, p.options.DefaultOnDelete)
+	parsed, _ := p.format.parseClass(class.Parameters, nil)
 	return parsed.Share == (volume.Share{}) || p.options.Shares.Serves(parsed.Share)
 }
 
 // ShouldDelete is the same for volumes.
 func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) bool {
-	vol, err := p.volumeOf(pv)
+	vol, err := p.format.read(pv)
 	return err != nil || p.options.Shares.Serves(vol.Share)
 }
 
@@ -108,10 +122,10 @@ func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) b
 // error that names every fault, and nothing is touched. When ctx ends, a directory
 // that is being made is finished or undone, and nothing else begins.
 func (p *Provisioner) Provision(ctx context.Context, options controller.ProvisionOptions) (*v1.PersistentVolume, controller.ProvisioningState, error) {
-	if !p.enter(options.PVName) {
+	if !p.enter(ctx, options.PVName, p.calls.provisions) {
 		return nil, controller.ProvisioningNoChange, errStopping
 	}
-	defer p.leave(options.PVName)
+	defer p.calls.leave(options.PVName, p.calls.provisions)
 	r, err := p.request(options)
 	if err != nil {
 		// Before the share was reached: whatever an earlier attempt began, stands.
@@ -164,17 +178,22 @@ func (p *Provisioner) create(ctx context.Context, r request) (dirs.Created, erro
 }
 
 // Delete does with the directory of pv what pv says: removes it, moves it aside or
-// leaves it. It refuses every PersistentVolume that this provisioner can't have
-// made, and one whose directory another volume uses too. It stops when ctx ends; a
-// repeated call resumes.
+// leaves it. It refuses every PersistentVolume that neither this provisioner nor one
+// that it stands in for can have made, and one whose directory another volume uses
+// too. It stops when ctx ends; a repeated call resumes.
 func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
-	if !p.enter(pv.Name) {
+	if !p.enter(ctx, pv.Name, p.calls.deletions) {
 		return errStopping
 	}
-	defer p.leave(pv.Name)
-	vol, err := p.volumeOf(pv)
+	defer p.calls.leave(pv.Name, p.calls.deletions)
+	vol, err := p.format.read(pv)
 	if err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
+	}
+	if vol.foreign && p.calls.isFinished(pv.Name, pv.UID) {
+		// The controller asks again until the volume is gone. What has come to its place
+		// meanwhile is not the volume's, and no record on the share would tell.
+		return nil
 	}
 	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
 	started := time.Now()
@@ -185,6 +204,9 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 		return errStopping
 	case err != nil:
 		return err
+	}
+	if vol.foreign {
+		p.calls.finish(pv.Name, pv.UID, p.options.Caches.hasVolume)
 	}
 	fault.Point("directory-gone")
 	logger.Info("Done with the volume directory", "onDelete", vol.OnDelete, "duration", time.Since(started))
@@ -197,13 +219,20 @@ func (p *Provisioner) noteBusy(item string, err error) {
 	}
 }
 
-func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.PersistentVolume) error {
+func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.PersistentVolume) error {
 	target := dirs.Target{
 		SubDir:  vol.SubDir,
 		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: pv.Name},
 		ShareID: pv.Annotations[annShareID],
+		Foreign: vol.foreign,
 	}
-	ref, err := p.ref(ctx, vol.Share, pv.Spec.MountOptions, deletionSecret(pv))
+	if vol.foreign {
+		if vol.OnDelete == volume.Retain {
+			return ctx.Err() // nothing is recorded of it
+		}
+		target.ShareID = p.options.Caches.shareID(vol.Share)
+	}
+	ref, err := p.ref(ctx, vol.Share, vol.mountOptions, deletionSecret(pv))
 	if vol.OnDelete == volume.Retain {
 		if err == nil {
 			err = p.options.Shares.Release(ctx, ref, target)
@@ -227,7 +256,7 @@ func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.Pe
 		archive, err = p.options.Shares.Archive(ctx, ref, target)
 	}
 	switch {
-	case errors.Is(err, dirs.ErrTaken):
+	case errors.Is(err, dirs.ErrTaken) && !vol.foreign:
 		// The last attempt got to its end, but the volume could not be told so, and
 		// somebody has waited for the place: a claim of another cluster.
 		klog.FromContext(ctx).Info("Nothing is left of the volume; its place is another one's now", "reason", err.Error())
@@ -236,53 +265,4 @@ func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.Pe
 		klog.FromContext(ctx).V(2).Info("Moved the volume directory aside", "archive", archive)
 	}
 	return err
-}
-
-// Drain lets no new call begin and waits until those that run have ended or ctx has.
-func (p *Provisioner) Drain(ctx context.Context) error {
-	p.mu.Lock()
-	p.draining = true
-	p.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		p.idle.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("some calls have not ended: %w", ctx.Err())
-	}
-}
-
-// enter begins work on a volume, unless the provisioner stops or is not the one to work.
-func (p *Provisioner) enter(name string) bool {
-	if p.options.Lease() != nil {
-		return false
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.draining {
-		return false
-	}
-	p.idle.Add(1)
-	p.working[name]++
-	return true
-}
-
-func (p *Provisioner) leave(name string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.working[name]--; p.working[name] == 0 {
-		delete(p.working, name)
-	}
-	p.idle.Done()
-}
-
-// shared reports whether another call than the caller's works on the volume.
-func (p *Provisioner) shared(name string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.working[name] > 1
 }

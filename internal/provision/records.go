@@ -71,21 +71,31 @@ func (p *Provisioner) refs(ctx context.Context) []share.Ref {
 	}
 	for _, object := range p.options.Caches.volumes.GetStore().List() {
 		pv, ok := object.(*v1.PersistentVolume)
-		if !ok || pv.Spec.CSI == nil || pv.Spec.CSI.Driver != p.options.DriverName {
+		if !ok {
 			continue
 		}
-		if vol, err := p.volumeOf(pv); err == nil {
-			add(vol.Share, pv.Spec.MountOptions, deletionSecret(pv))
+		for _, f := range p.formats {
+			if vol, err := f.read(pv); err == nil && isOf(f, pv) {
+				add(vol.Share, vol.mountOptions, deletionSecret(pv))
+			}
 		}
 	}
-	for _, class := range p.options.Caches.ownClasses(p.options.DriverName) {
-		// Which secret a class uses can depend on the claim. Without it the share's
-		// records wait for a volume that names it.
-		if parsed, errs := volume.ParseClass(class.Parameters, class.MountOptions, p.options.DefaultOnDelete); len(errs) == 0 && parsed.ProvisionerSecret == nil {
-			add(parsed.Share, class.MountOptions, nil)
+	for _, f := range p.formats {
+		for _, class := range p.options.Caches.ownClasses(f.name()) {
+			// Which secret a class uses can depend on the claim. Without it the share's
+			// records wait for a volume that names it.
+			if parsed, errs := f.parseClass(class.Parameters, class.MountOptions); len(errs) == 0 && parsed.ProvisionerSecret == nil {
+				add(parsed.Share, class.MountOptions, nil)
+			}
 		}
 	}
 	return refs
+}
+
+// isOf reports whether pv is a volume of the provisioner's name of f. An in-tree one
+// tells only by its annotation; for a CSI volume its driver is enough.
+func isOf(f format, pv *v1.PersistentVolume) bool {
+	return pv.Spec.CSI != nil || pv.Annotations[annProvisionedBy] == f.name()
 }
 
 func (p *Provisioner) dropRecordsOn(ctx context.Context, ref share.Ref) error {
@@ -120,11 +130,11 @@ func (p *Provisioner) dropRecordsOn(ctx context.Context, ref share.Ref) error {
 
 func (p *Provisioner) dropRecord(ctx context.Context, ref share.Ref, record dirs.Record) error {
 	name := record.Owner.Volume
-	if !p.enter(name) {
+	if !p.enter(ctx, name, nil) {
 		return errStopping
 	}
-	defer p.leave(name)
-	if p.shared(name) {
+	defer p.calls.leave(name, nil)
+	if p.calls.shared(name) {
 		return fmt.Errorf("volume %s is being worked on", name)
 	}
 	_, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})

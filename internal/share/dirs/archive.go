@@ -34,8 +34,12 @@ func (r *Root) Archive(ctx context.Context, t Target) (string, error) {
 	}
 	var name string
 	err = retry(func() error {
+		if err := c.takeOver(ctx, t); err != nil {
+			return err
+		}
+		var err error
 		name, err = c.archive(ctx, t)
-		return err
+		return t.own(err)
 	})
 	return name, c.result(err)
 }

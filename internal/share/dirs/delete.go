@@ -24,12 +24,20 @@ func (r *Root) Delete(ctx context.Context, t Target, progress func()) error {
 		return err
 	}
 	defer c.end()
-	return c.result(retry(func() error { return c.delete(ctx, t, progress) }))
+	return c.result(retry(func() error {
+		if err := c.takeOver(ctx, t); err != nil {
+			return err
+		}
+		return t.own(c.delete(ctx, t, progress))
+	}))
 }
 
 func (r *Root) beginTarget(ctx context.Context, t Target) (*call, error) {
 	if err := t.check(); err != nil {
 		return nil, untouched(err)
+	}
+	if t.Foreign {
+		return r.beginForeign(ctx, t)
 	}
 	return r.begin(ctx, t.ShareID, false)
 }

@@ -228,11 +228,12 @@ func (r *Root) Records(ctx context.Context, cluster string) ([]Record, error) {
 		return nil, err
 	}
 	defer c.end()
-	records, err := c.records(ctx, cluster)
+	records, err := c.records(ctx, func(r record) bool { return r.Cluster == cluster })
 	return records, c.result(err)
 }
 
-func (c *call) records(ctx context.Context, cluster string) ([]Record, error) {
+// records returns the records of volumes that are wanted.
+func (c *call) records(ctx context.Context, wanted func(record) bool) ([]Record, error) {
 	dir, err := openAt(c.folder.owners, ".", openDirFlags, folderName+"/"+ownersName)
 	if err != nil {
 		return nil, stepError("open", folderName+"/"+ownersName, err)
@@ -242,7 +243,7 @@ func (c *call) records(ctx context.Context, cluster string) ([]Record, error) {
 	for {
 		names, err := dir.Readdirnames(1000)
 		if len(names) > 0 {
-			some, err := c.readRecords(ctx, cluster, names)
+			some, err := c.readRecords(ctx, wanted, names)
 			if err != nil {
 				return nil, err
 			}
@@ -258,7 +259,7 @@ func (c *call) records(ctx context.Context, cluster string) ([]Record, error) {
 }
 
 // readRecords reads the records with the given names, several at a time.
-func (c *call) readRecords(ctx context.Context, cluster string, names []string) ([]Record, error) {
+func (c *call) readRecords(ctx context.Context, wanted func(record) bool, names []string) ([]Record, error) {
 	var (
 		mu    sync.Mutex
 		found []Record
@@ -274,7 +275,7 @@ func (c *call) readRecords(ctx context.Context, cluster string, names []string) 
 				mu.Lock()
 				if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
 					errs = append(errs, stepError("readlink", name, err))
-				} else if r.Kind == kindVolume && r.Cluster == cluster {
+				} else if r.Kind == kindVolume && wanted(r) {
 					found = append(found, Record{SubDir: volume.SubDir(r.SubDir), Owner: r.owner(), ShareID: c.folder.id, Retain: r.Retain})
 				}
 				mu.Unlock()
