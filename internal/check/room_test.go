@@ -26,10 +26,13 @@ func TestRoomsOfChecksThatWereKilledAreSwept(t *testing.T) {
 	must(t, err)
 	for whose, target := range mounted {
 		layers, _ := mounter.Layers(target)
-		_, err := os.Lstat(filepath.Dir(target))
-		if gone := len(layers) == 0 && os.IsNotExist(err); gone != (whose == "killed") {
+		_, err := os.Lstat(target)
+		if unmounted, removed, want := len(layers) == 0, os.IsNotExist(err), whose == "killed"; unmounted != want || removed != want {
 			t.Errorf("%s: %v, %v", whose, layers, err)
 		}
+	}
+	if _, err := os.Lstat(filepath.Join(base, "check-killed")); !os.IsNotExist(err) {
+		t.Error("the room is left")
 	}
 	must(t, second.leave())
 	must(t, os.Remove(mounted["live"]))
