@@ -57,6 +57,7 @@ lint: ## gofmt, go vet and staticcheck
 fuzz: ## fuzz what parses, 30 s each, and the node's requests, 60 s
 	$(GO) test ./internal/node -run '^$$' -fuzz FuzzRequests -fuzztime 60s -fuzzminimizetime 0x
 	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzParseSubDir -fuzztime 30s -fuzzminimizetime 100x
+	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzParseHandle -fuzztime 30s -fuzzminimizetime 100x
 	$(GO) test ./internal/volume -run '^$$' -fuzz FuzzRender -fuzztime 30s -fuzzminimizetime 100x
 
 .PHONY: build

@@ -22,6 +22,7 @@ type Config struct {
 	DriverName      string
 	DefaultOnDelete onDelete
 	Premounted      premounted
+	Adopted         adopted
 	Kubeconfig      string
 	KubeAPIQPS      int
 	KubeAPIBurst    int
@@ -38,6 +39,7 @@ func (c *Config) AddFlags(flags *flag.FlagSet) {
 	c.DefaultOnDelete = onDelete(volume.Delete)
 	flags.Var(&c.DefaultOnDelete, "default-on-delete", "`policy` of classes that name none: delete, retain or archive")
 	flags.Var(&c.Premounted, "premounted", "`SERVER:/SHARE=/PATH`: a share that is mounted at a path already, by kubelet for example; may be repeated. Then nothing is mounted, other shares are not served, and no capability is needed")
+	flags.Var(&c.Adopted, "adopt-provisioner", "`NAME=SERVER:/SHARE`: an nfs-subdir-external-provisioner, and the share that it serves, whose classes and volumes are taken over; may be repeated. It must not run any more")
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "`path` of a kubeconfig; the pod's service account when empty")
 	c.KubeAPIQPS, c.KubeAPIBurst, c.WorkerThreads = 200, 400, 32
 	cli.Int(flags, &c.KubeAPIQPS, "kube-api-qps", 1, 10000, "`requests` a second to the API server, sustained")
@@ -60,6 +62,11 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("--kubeconfig=%q: must be a readable file: %w", c.Kubeconfig, err))
 		}
 	}
+	for _, adoption := range c.Adopted {
+		if adoption.Name == c.DriverName {
+			errs = append(errs, fmt.Errorf("--adopt-provisioner=%s=...: must not be the --driver-name", adoption.Name))
+		}
+	}
 	if c.LeaderElect {
 		errs = append(errs, c.validateLease())
 	}
@@ -76,6 +83,11 @@ func (c *Config) validateLease() error {
 		c.LeaseNamespace = strings.TrimSpace(string(namespace))
 	}
 	var errs []error
+	for _, adoption := range c.Adopted {
+		if adoption.Lock() == c.LeaseName {
+			errs = append(errs, fmt.Errorf("--lease-name=%q: is the name of the lock of %s, which must be told from ours", c.LeaseName, adoption.Name))
+		}
+	}
 	if len(validation.IsDNS1123Subdomain(c.LeaseName)) > 0 {
 		errs = append(errs, fmt.Errorf("--lease-name=%q: must be a name of lower-case letters, digits, dots and dashes", c.LeaseName))
 	}
@@ -94,6 +106,34 @@ func (o *onDelete) Set(value string) error {
 	policy, err := volume.ParseOnDelete(value)
 	*o = onDelete(policy)
 	return err
+}
+
+// adopted are provisioners as a flag.
+type adopted []volume.Adoption
+
+func (a *adopted) String() string { return "" }
+
+func (a *adopted) Set(value string) error {
+	adoption, err := volume.ParseAdoption(value)
+	if err != nil {
+		return err
+	}
+	for _, other := range *a {
+		if other.Lock() == adoption.Lock() {
+			return fmt.Errorf("%s is given twice", adoption.Name)
+		}
+	}
+	*a = append(*a, adoption)
+	return nil
+}
+
+// locks are the names of the objects by which these provisioners elect their leaders.
+func (a adopted) locks() []string {
+	var names []string
+	for _, adoption := range a {
+		names = append(names, adoption.Lock())
+	}
+	return names
 }
 
 // premounted are the local paths of shares as a flag.

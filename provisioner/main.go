@@ -14,6 +14,10 @@ import (
 	"sharevol.dev/sharevol/internal/share/helper"
 )
 
+const purpose = `sharevol-provisioner gives Kubernetes claims directories on NFS exports.
+"sharevol-provisioner check" looks at the cluster and its shares, changes nothing, and reports what needs attention;
+"sharevol-provisioner check --help" lists its flags.`
+
 // version is stamped by the linker.
 var version = "dev"
 
@@ -27,6 +31,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == checkCommand {
+		os.Exit(checkMain(ctx, os.Args[2:], os.Stdout, os.Stderr))
+	}
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fail(err)
 	}
@@ -39,7 +46,7 @@ func fail(err error) {
 
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	var config Config
-	program := cli.Program{Name: "sharevol-provisioner", Purpose: "sharevol-provisioner gives Kubernetes claims directories on NFS exports.", Version: version}
+	program := cli.Program{Name: "sharevol-provisioner", Purpose: purpose, Version: version}
 	if proceed, err := cli.Read(program, &config, args, stdout); err != nil || !proceed {
 		return err
 	}

@@ -21,7 +21,8 @@ func TestBadCommandLineNamesEveryFault(t *testing.T) {
 		"--unknown", "--kube-api-qps=fast", "--worker-threads=0", "--driver-name=-", "--http-address=nowhere",
 		"--kube-api-burst=1", "--kubeconfig=/nonexistent", "word", "--default-on-delete=shred",
 		"--premounted=nfs", "--premounted=nfs:/srv=/", "--premounted=-o:/srv=/a", "--premounted=nfs:/srv=/a", "--premounted=nfs:/srv=/b",
-		"--lease-name=A", "--lease-namespace=a.b",
+		"--lease-name=A", "--lease-namespace=a.b", "--adopt-provisioner=a", "--adopt-provisioner=a/b=nfs:/srv/../x",
+		"--adopt-provisioner=a/b=nfs:/srv", "--adopt-provisioner=a-b=nfs:/srv",
 	}, &bytes.Buffer{})
 	if err == nil {
 		t.Fatal("no error")
@@ -30,10 +31,33 @@ func TestBadCommandLineNamesEveryFault(t *testing.T) {
 		"-unknown", `"fast"`, "kube-api-qps", "worker-threads", `--driver-name="-"`, `--http-address="nowhere"`,
 		"--kube-api-burst=1: must be at least", `--kubeconfig="/nonexistent"`, `"word"`, "--help",
 		"must be one of delete, retain, archive", "SERVER:/SHARE=/PATH", "below /", "-o", "given twice", `--lease-name="A"`, `--lease-namespace="a.b"`,
+		"NAME=SERVER:/SHARE", `".." path component`, "a-b is given twice",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("message lacks %q:\n%v", want, err)
 		}
+	}
+}
+
+// Two names of which one is ours, or whose locks can't be told from ours.
+func TestAdoptedNamesAreOthers(t *testing.T) {
+	config := Config{DriverName: "x.example.com", LeaseNamespace: "a", LeaderElect: true, HTTPAddress: "127.0.0.1:1"}
+	for _, value := range []string{"x.example.com=nfs:/srv", "y/z=nfs:/srv"} {
+		if err := config.Adopted.Set(value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := config.Validate()
+	if err == nil || !strings.Contains(err.Error(), "--adopt-provisioner=x.example.com=...: must not be the --driver-name") || !strings.Contains(err.Error(), "the lock of x.example.com") {
+		t.Errorf("got %v", err)
+	}
+	config.Adopted, config.LeaseName = config.Adopted[1:], "y-z"
+	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), "the lock of y/z") {
+		t.Errorf("got %v", err)
+	}
+	config.LeaseName = ""
+	if err := config.Validate(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/informers"
 	"k8s.io/klog/v2"
 
@@ -29,8 +30,8 @@ const (
 	drainTimeout = time.Second
 )
 
-// clusterRetry is how often an API server that does not answer at start is asked again.
-const clusterRetry = 2 * time.Second
+// askAgain is how often an API server that does not answer at start is asked again.
+const askAgain = 2 * time.Second
 
 // serve runs the program until ctx ends, or the lease is lost.
 func serve(ctx context.Context, config Config) error {
@@ -95,7 +96,7 @@ func (p *program) connect(ctx context.Context) (err error) {
 	}
 	p.shares = share.NewManager(options)
 	p.metrics = provision.NewMetrics(version, p.shares.States, func() bool { return p.fence.Check() == nil })
-	p.caches, err = provision.NewCaches(informers.NewSharedInformerFactory(p.clients.work, provision.ResyncPeriod))
+	p.caches, err = provision.NewCaches(informers.NewSharedInformerFactory(p.clients.work, provision.ResyncPeriod), p.config.Adopted...)
 	return err
 }
 
@@ -155,12 +156,23 @@ func untilStopped(elect func(lead func(context.Context) error) error, lead func(
 
 // lead provisions and deletes until ctx ends.
 func (p *program) lead(ctx context.Context) error {
-	cluster, err := p.clusterID(ctx)
-	if err != nil {
-		return nil // ctx has ended before there was anything to do
+	var cluster string
+	err := p.untilAnswered(ctx, "Waiting for the API server to tell which cluster this is", func(ctx context.Context) (err error) {
+		cluster, err = kubeclient.ClusterID(ctx, p.clients.work)
+		return err
+	})
+	if err == nil && len(p.config.Adopted) > 0 {
+		err = p.alone(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil // it has ended before there was anything to do
+	case err != nil:
+		return err
 	}
 	controller, provisioner := provision.NewController(events.Throttle(p.clients.work), provision.Options{
 		DriverName:      p.config.DriverName,
+		Adopted:         p.config.Adopted,
 		DefaultOnDelete: volume.OnDelete(p.config.DefaultOnDelete),
 		Cluster:         cluster,
 		Shares:          p.shares,
@@ -187,18 +199,35 @@ func (p *program) stop(provisioner *provision.Provisioner) error {
 	return errors.Join(err, provisioner.Drain(drain))
 }
 
-// clusterID asks until the API server answers or ctx ends.
-func (p *program) clusterID(ctx context.Context) (string, error) {
-	for {
-		id, err := kubeclient.ClusterID(ctx, p.clients.work)
-		if err == nil {
-			return id, nil
+// alone waits until it is known that none of the adopted provisioners is at work any
+// more. It is an error if one is: two would serve each claim.
+func (p *program) alone(ctx context.Context) error {
+	var incumbent error
+	err := p.untilAnswered(ctx, "Waiting for the API server to tell whether an adopted provisioner still works", func(ctx context.Context) error {
+		err := election.CheckIncumbents(ctx, p.clients.work, 0, p.config.Adopted.locks()...)
+		if errors.Is(err, election.ErrIncumbent) || apierrors.IsForbidden(err) {
+			incumbent, err = err, nil
 		}
-		klog.ErrorS(err, "Waiting for the API server to tell which cluster this is")
+		return err
+	})
+	if incumbent != nil {
+		return fmt.Errorf("--adopt-provisioner: end the old provisioner first (kubectl scale --replicas=0): %w", incumbent)
+	}
+	return err
+}
+
+// untilAnswered repeats ask until it succeeds or ctx ends.
+func (p *program) untilAnswered(ctx context.Context, waiting string, ask func(context.Context) error) error {
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		klog.ErrorS(err, waiting)
 		select {
-		case <-time.After(clusterRetry):
+		case <-time.After(askAgain):
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

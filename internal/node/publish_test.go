@@ -60,6 +60,32 @@ func TestStaticVolumeOfTheShareRoot(t *testing.T) {
 	}
 }
 
+// As csi-driver-nfs takes them from a volume that was written by hand.
+func TestMountOptionsOfTheAttributes(t *testing.T) {
+	f := newFixture(t)
+	request := f.request()
+	request.VolumeContext["MountOptions"] = "noatime,retrans=3"
+	request.Secrets = map[string]string{"mountOptions": "sec=krb5"}
+	request.Readonly = true
+	if _, err := f.node.NodePublishVolume(ctx, request); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"nfsvers=4.2", "hard", "noatime", "retrans=3", "sec=krb5", "ro"}) {
+		t.Errorf("options %v", got)
+	}
+	for _, refused := range []string{"hard,addr=192.0.2.1", "bind", "hard,,soft"} {
+		f := newFixture(t)
+		request := f.request()
+		request.VolumeContext["mountOptions"] = refused
+		if _, err := f.node.NodePublishVolume(ctx, request); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "volume_context[mountOptions]") {
+			t.Errorf("%s: %v", refused, err)
+		}
+		if calls := f.mounter.Calls(); len(calls) > 0 {
+			t.Errorf("mounted %+v", calls)
+		}
+	}
+}
+
 func TestPublishNamesEveryFault(t *testing.T) {
 	f := newFixture(t)
 	_, err := f.node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{

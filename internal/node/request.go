@@ -31,8 +31,10 @@ func parsePublish(request *csi.NodePublishVolumeRequest) (publish, []string) {
 	if request.GetVolumeId() == "" {
 		faults = append(faults, "volume_id: required")
 	}
-	dir, errs := volume.DirectoryFromAttributes(request.GetVolumeContext(), field.NewPath("volume_context"))
-	for _, err := range errs {
+	path := field.NewPath("volume_context")
+	dir, errs := volume.DirectoryFromAttributes(request.GetVolumeContext(), path)
+	written, optionErrs := volume.MountOptionsFromAttributes(request.GetVolumeContext(), path)
+	for _, err := range append(errs, optionErrs...) {
 		faults = append(faults, oneLine(err))
 	}
 	p := publish{single: request.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER}
@@ -45,7 +47,7 @@ func parsePublish(request *csi.NodePublishVolumeRequest) (publish, []string) {
 			faults = append(faults, fmt.Sprintf("secrets[%s]: %v", secretKey, err))
 		}
 	}
-	p.options = slices.Concat(options, p.hidden)
+	p.options = slices.Concat(options, written, p.hidden)
 	// The access mode says nothing of this: kubelet passes only a volume's first one.
 	if request.GetReadonly() {
 		p.options = append(p.options, "ro") // the last one counts

@@ -29,23 +29,26 @@ const (
 // driver, claims and classes.
 type Caches struct {
 	factory                  informers.SharedInformerFactory
+	adopted                  []volume.Adoption
 	volumes, claims, classes cache.SharedIndexInformer
 }
 
-// NewCaches makes the informers; Start fills them.
-func NewCaches(factory informers.SharedInformerFactory) (*Caches, error) {
+// NewCaches makes the informers; Start fills them. The shares of adopted provisioners
+// are told by them alone.
+func NewCaches(factory informers.SharedInformerFactory, adopted ...volume.Adoption) (*Caches, error) {
 	c := &Caches{
 		factory: factory,
+		adopted: adopted,
 		volumes: factory.Core().V1().PersistentVolumes().Informer(),
 		claims:  factory.Core().V1().PersistentVolumeClaims().Informer(),
 		classes: factory.Storage().V1().StorageClasses().Informer(),
 	}
 	return c, c.volumes.AddIndexers(cache.Indexers{
-		indexAt:         volumeIndex(places, func(p place) []string { return []string{p.key()} }),
-		indexWithin:     volumeIndex(places, place.above),
-		indexAtPath:     volumeIndex(onAnyServer, func(p place) []string { return []string{p.key()} }),
-		indexWithinPath: volumeIndex(onAnyServer, place.above),
-		indexShare:      shareIndex,
+		indexAt:         c.volumeIndex(places, func(p place) []string { return []string{p.key()} }),
+		indexWithin:     c.volumeIndex(places, place.above),
+		indexAtPath:     c.volumeIndex(onAnyServer, func(p place) []string { return []string{p.key()} }),
+		indexWithinPath: c.volumeIndex(onAnyServer, place.above),
+		indexShare:      c.shareIndex,
 	})
 }
 
@@ -68,9 +71,20 @@ func (c *Caches) class(claim *v1.PersistentVolumeClaim) *storagev1.StorageClass 
 	if name == "" && claim.Spec.StorageClassName != nil {
 		name = *claim.Spec.StorageClassName
 	}
+	return c.classNamed(name)
+}
+
+// classNamed returns the class of that name, nil if it is not known.
+func (c *Caches) classNamed(name string) *storagev1.StorageClass {
 	object, _, _ := c.classes.GetStore().GetByKey(name)
 	class, _ := object.(*storagev1.StorageClass)
 	return class
+}
+
+// hasVolume reports whether a volume of that name is known.
+func (c *Caches) hasVolume(name string) bool {
+	_, exists, _ := c.volumes.GetStore().GetByKey(name)
+	return exists
 }
 
 // ownClasses returns the classes of a provisioner.
@@ -129,7 +143,7 @@ func (c *Caches) aroundOnOthers(d volume.Directory) []*v1.PersistentVolume {
 		}
 	}
 	return slices.DeleteFunc(found, func(pv *v1.PersistentVolume) bool {
-		theirs, _ := directoryOf(pv)
+		theirs, _ := c.directoryOf(pv)
 		return volume.CanonicalServer(theirs.Share.Server) == volume.CanonicalServer(d.Share.Server)
 	})
 }
@@ -169,12 +183,12 @@ func (c *Caches) shareID(s volume.Share) string {
 
 func shareKey(s volume.Share) string { return volume.CanonicalServer(s.Server) + ":" + s.Path }
 
-func shareIndex(object any) ([]string, error) {
+func (c *Caches) shareIndex(object any) ([]string, error) {
 	pv, ok := object.(*v1.PersistentVolume)
 	if !ok || pv.Annotations[annShareID] == "" {
 		return nil, nil
 	}
-	d, ok := directoryOf(pv)
+	d, ok := c.directoryOf(pv)
 	if !ok {
 		return nil, nil
 	}

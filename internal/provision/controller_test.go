@@ -15,7 +15,7 @@ import (
 // external-provisioner #447 and the library's own defaults: retries begin soon,
 // slow down, and never end; a refused claim is not asked again within the minute.
 func TestPace(t *testing.T) {
-	p := newPace()
+	p := newPace(newLimits().retries)
 	delays := make([]time.Duration, 30)
 	for i := range delays {
 		delays[i] = p.When("failing")
@@ -46,7 +46,7 @@ func TestPace(t *testing.T) {
 
 // Those that a busy share has sent away together do not come back together.
 func TestBusyRetriesAreScattered(t *testing.T) {
-	p := newPace()
+	p := newPace(newLimits().retries)
 	var first, last time.Duration
 	for i := range 100 {
 		item := strconv.Itoa(i)
@@ -68,7 +68,7 @@ func TestBusyRetriesAreScattered(t *testing.T) {
 // However many wait for a busy share, that neither counts as their failures nor delays
 // those of others.
 func TestBusySharesDelayNobody(t *testing.T) {
-	p := newPace()
+	p := newPace(newLimits().retries)
 	for range 20 {
 		for i := range 1000 {
 			p.note(strconv.Itoa(i), busy)
@@ -84,13 +84,15 @@ func TestBusySharesDelayNobody(t *testing.T) {
 
 // What waits is tried at once when a share is back, and nothing else is.
 func TestKick(t *testing.T) {
+	mine := map[string]string{annStorageProvisioner: driver}
 	client := fake.NewClientset(
-		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "waits"}},
-		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "bound"}, Spec: v1.PersistentVolumeClaimSpec{VolumeName: "x"}},
+		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "waits", Annotations: mine}},
+		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "others"}},
+		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "bound", Annotations: mine}, Spec: v1.PersistentVolumeClaimSpec{VolumeName: "x"}},
 	)
 	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
 	check(t, err)
-	k := &kicked{SharedIndexInformer: caches.claims, waits: claimWaits}
+	k := &kicked{SharedIndexInformer: caches.claims, mine: claimOf(driver), waits: claimWaits, unsaved: &unsaved{}}
 	updates := make(chan string, 10)
 	_, err = k.AddEventHandlerWithResyncPeriod(cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, object any) {
 		updates <- object.(*v1.PersistentVolumeClaim).Name

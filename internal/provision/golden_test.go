@@ -27,7 +27,7 @@ func TestGolden(t *testing.T) {
 			options.PVName = volumePrefix + string(options.PVC.UID)
 
 			f := newFixture(t, mountSecrets()...)
-			pv, _, err := f.Provision(ctx, options)
+			pv, _, err := f.named(options.StorageClass.Provisioner).Provision(ctx, options)
 			var got, volume, refusal []byte
 			if err != nil {
 				refusal = []byte(err.Error() + "\n")

@@ -67,7 +67,7 @@ func lookupIn(addresses map[string]string) func(context.Context, string) ([]stri
 	}
 }
 
-func claimOf(uid, server, share, subDir, onDelete string) controller.ProvisionOptions {
+func asking(uid, server, share, subDir, onDelete string) controller.ProvisionOptions {
 	options := requestFor(uid)
 	options.StorageClass.Parameters = map[string]string{"server": server, "share": share, "subDir": subDir, "onDelete": onDelete}
 	options.StorageClass.MountOptions = nil
@@ -79,7 +79,7 @@ func (s soil) mustProvision(p *Provisioner, options controller.ProvisionOptions)
 	s.Helper()
 	pv, _, err := p.Provision(ctx, options)
 	check(s.T, err)
-	d, _ := directoryOf(pv)
+	d, _ := p.options.Caches.directoryOf(pv)
 	file := filepath.Join(s.dir, d.Full(), "precious")
 	check(s.T, os.WriteFile(file, nil, 0o600))
 	return pv, file
@@ -106,11 +106,11 @@ func exists(t *testing.T, path, what string) {
 func TestSharesWithinShares(t *testing.T) {
 	for _, server := range []string{"nfs", "192.0.2.1"} {
 		s := newSoil(t)
-		outer, file := s.mustProvision(s.in(cluster), claimOf("outer", "nfs", "/", "team/ns1", "delete"))
+		outer, file := s.mustProvision(s.in(cluster), asking("outer", "nfs", "/", "team/ns1", "delete"))
 		inner := s.in(cluster, outer)
 		if server == "nfs" { // under the other name only the share itself tells: see the next test
-			s.refused(inner, claimOf("inner", server, "/team", "ns1/notes", "delete"), "is in use by volume pvc-outer")
-			s.refused(inner, claimOf("inner", server, "/team", "ns1", "retain"), "is in use by volume pvc-outer")
+			s.refused(inner, asking("inner", server, "/team", "ns1/notes", "delete"), "is in use by volume pvc-outer")
+			s.refused(inner, asking("inner", server, "/team", "ns1", "retain"), "is in use by volume pvc-outer")
 		}
 		exists(t, file, server)
 		check(t, s.in(cluster, outer).Delete(ctx, outer))
@@ -122,12 +122,12 @@ func TestSharesWithinShares(t *testing.T) {
 func TestDeleteLeavesOtherShares(t *testing.T) {
 	for what, second := range map[string]struct{ cluster, server string }{"another cluster": {"cluster-b", "nfs"}, "another name": {cluster, "192.0.2.1"}} {
 		s := newSoil(t)
-		outer, _ := s.mustProvision(s.in(cluster), claimOf("outer", "nfs", "/", "team/ns1", "delete"))
+		outer, _ := s.mustProvision(s.in(cluster), asking("outer", "nfs", "/", "team/ns1", "delete"))
 		objects := []runtime.Object{outer}
 		if second.cluster != cluster {
 			objects = nil
 		}
-		inner, _, err := s.in(second.cluster, objects...).Provision(ctx, claimOf("inner", second.server, "/team", "ns1/notes", "delete"))
+		inner, _, err := s.in(second.cluster, objects...).Provision(ctx, asking("inner", second.server, "/team", "ns1/notes", "delete"))
 		if err != nil {
 			t.Logf("%s: refused already: %v", what, err)
 			continue
@@ -150,7 +150,7 @@ func TestDeleteLeavesOtherShares(t *testing.T) {
 func TestStaticVolumeUnderAnotherName(t *testing.T) {
 	for server, want := range map[string]string{"192.0.2.1": "they have an address in common", "gone": "no such host", "other": ""} {
 		s := newSoil(t)
-		pv, file := s.mustProvision(s.in(cluster), claimOf("a", "nfs", "/", "shared/data", "delete"))
+		pv, file := s.mustProvision(s.in(cluster), asking("a", "nfs", "/", "shared/data", "delete"))
 		static := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 			NFS: &v1.NFSVolumeSource{Server: server, Path: "/shared"}}}}
 		err := s.in(cluster, pv, static).Delete(ctx, pv)
@@ -169,17 +169,17 @@ func TestStaticVolumeUnderAnotherName(t *testing.T) {
 // nobody else; nothing is above or below them either.
 func TestRetainedVolumesAreAmongThemselves(t *testing.T) {
 	s := newSoil(t)
-	mine, _ := s.mustProvision(s.in(cluster), claimOf("mine", "nfs", "/", "team/secret", "delete"))
+	mine, _ := s.mustProvision(s.in(cluster), asking("mine", "nfs", "/", "team/secret", "delete"))
 	for _, place := range []string{"team", "team/secret", "team/secret/below"} {
-		s.refused(s.in(cluster, mine), claimOf("retained", "nfs", "/", place, "retain"), "is in use by volume pvc-mine")
+		s.refused(s.in(cluster, mine), asking("retained", "nfs", "/", place, "retain"), "is in use by volume pvc-mine")
 	}
-	one, file := s.mustProvision(s.in(cluster, mine), claimOf("one", "nfs", "/", "data", "retain"))
+	one, file := s.mustProvision(s.in(cluster, mine), asking("one", "nfs", "/", "data", "retain"))
 	root := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "root"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 		CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "root", VolumeAttributes: map[string]string{"server": "nfs", "share": "/"}}}}}
-	two, _, err := s.in(cluster, mine, one, root).Provision(ctx, claimOf("two", "nfs", "/", "data", "retain"))
+	two, _, err := s.in(cluster, mine, one, root).Provision(ctx, asking("two", "nfs", "/", "data", "retain"))
 	check(t, err)
 	check(t, s.in(cluster, one, two).Delete(ctx, one)) // with it goes the only record
-	s.refused(s.in(cluster, two), claimOf("inside", "nfs", "/", "data/inside", "delete"), "is in use by volume pvc-two")
+	s.refused(s.in(cluster, two), asking("inside", "nfs", "/", "data/inside", "delete"), "is in use by volume pvc-two")
 	exists(t, file, "the retained file")
 }
 
@@ -187,8 +187,8 @@ func TestRetainedVolumesAreAmongThemselves(t *testing.T) {
 // waits for the volume to be gone, and the repeated Delete finds nothing in its way.
 func TestRetainedClaimWaitsForTheDeletedVolume(t *testing.T) {
 	s := newSoil(t)
-	old, _ := s.mustProvision(s.in(cluster), claimOf("old", "nfs", "/", "ns/notes", "delete"))
-	next := claimOf("new", "nfs", "/", "ns/notes", "retain")
+	old, _ := s.mustProvision(s.in(cluster), asking("old", "nfs", "/", "ns/notes", "delete"))
+	next := asking("new", "nfs", "/", "ns/notes", "retain")
 	for range 2 {
 		s.refused(s.in(cluster, old), next, "is in use by volume pvc-old")
 		check(t, s.in(cluster, old).Delete(ctx, old))
@@ -201,9 +201,9 @@ func TestRetainedClaimWaitsForTheDeletedVolume(t *testing.T) {
 // that keeps a claim waiting only until the records are looked through.
 func TestRecordOfAVolumeDeletedByHand(t *testing.T) {
 	s := newSoil(t)
-	_, file := s.mustProvision(s.in(cluster), claimOf("old", "nfs", "/", "ns/notes", "delete"))
+	_, file := s.mustProvision(s.in(cluster), asking("old", "nfs", "/", "ns/notes", "delete"))
 	check(t, os.RemoveAll(filepath.Dir(file)))
-	next := claimOf("new", "nfs", "/", "ns/notes", "delete")
+	next := asking("new", "nfs", "/", "ns/notes", "delete")
 	p := s.in(cluster, next.StorageClass)
 	s.refused(p, next, "belongs to the volume pvc-old")
 	if len(p.conflicts) != 1 {
@@ -218,7 +218,7 @@ func TestRecordOfAVolumeDeletedByHand(t *testing.T) {
 // moment: the sweep leaves the directory.
 func TestSweepLeavesTheDirectoryOfAHandMadeVolume(t *testing.T) {
 	s := newSoil(t)
-	options := claimOf("1", "nfs", "/", "notes", "delete")
+	options := asking("1", "nfs", "/", "notes", "delete")
 	pv, _, err := s.in(cluster).Provision(ctx, options)
 	check(t, err)
 	static := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{

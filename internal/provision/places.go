@@ -16,9 +16,10 @@ import (
 )
 
 // checkFree returns an error if a new volume may not have its data at a place. At that
-// very place nobody else's may be, unless both are retained or the other is a hand-made
-// one that a retained volume joins. Above and below it no provisioned volume's may be:
-// each would hold the other's data. (A hand-made volume of a whole share is fine.)
+// very place nobody else's may be, unless both are retained or sharevol did not make the
+// other, and a retained volume joins it. Above and below it no provisioned volume's may
+// be, of whatever provisioner: each would hold the other's data. (A hand-made volume of a
+// whole share is fine.)
 func (p *Provisioner) checkFree(ctx context.Context, d volume.Directory, name string, retain bool) error {
 	id := p.options.Caches.shareID(d.Share)
 	at := p.options.Caches.at(d, id)
@@ -26,7 +27,7 @@ func (p *Provisioner) checkFree(ctx context.Context, d volume.Directory, name st
 		return retain && (!isProvisioned(pv) || isRetained(pv))
 	})
 	for _, pv := range p.options.Caches.around(d, id) {
-		if isProvisioned(pv) && !slices.Contains(at, pv) {
+		if (isProvisioned(pv) || pv.Annotations[annProvisionedBy] != "") && !slices.Contains(at, pv) {
 			taken = append(taken, pv)
 		}
 	}
@@ -40,7 +41,7 @@ func (p *Provisioner) checkAlone(ctx context.Context, d volume.Directory, shareI
 		return err
 	}
 	for _, other := range p.options.Caches.aroundOnOthers(d) {
-		theirs, _ := directoryOf(other)
+		theirs, _ := p.options.Caches.directoryOf(other)
 		same, err := p.servers.same(ctx, d.Share.Server, theirs.Share.Server)
 		switch {
 		case err == nil && !same:
@@ -72,7 +73,7 @@ func (p *Provisioner) firstUser(ctx context.Context, found []*v1.PersistentVolum
 		case err != nil:
 			return fmt.Errorf("can't tell whether volume %s still uses %s: %w", other.Name, d.Source(), err)
 		}
-		theirs, _ := directoryOf(live)
+		theirs, _ := p.options.Caches.directoryOf(live)
 		return fmt.Errorf("%s is in use by volume %s (%s), whose data is at %s", d.Source(), other.Name, live.Status.Phase, theirs.Source())
 	}
 	return nil
@@ -83,7 +84,7 @@ func isProvisioned(pv *v1.PersistentVolume) bool { return pv.Annotations[annShar
 
 func isRetained(pv *v1.PersistentVolume) bool {
 	if pv.Spec.CSI == nil {
-		return false
+		return pv.Annotations[annOnDelete] == string(volume.Retain)
 	}
 	vol, errs := volume.FromAttributes(pv.Spec.CSI.VolumeAttributes, nil)
 	return len(errs) == 0 && vol.OnDelete == volume.Retain
@@ -117,23 +118,35 @@ func places(d volume.Directory, shareID string) []place {
 func onAnyServer(d volume.Directory, _ string) []place { return []place{{"path", d.Full()}} }
 
 // directoryOf returns where the data of a volume of any driver is, if it is on NFS.
-func directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
+func (c *Caches) directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
 	switch {
 	case pv.Spec.NFS != nil:
+		for _, adoption := range c.adopted {
+			if pv.Annotations[annProvisionedBy] != adoption.Name {
+				continue
+			}
+			if d, err := adoption.Directory(pv.Spec.NFS.Server, pv.Spec.NFS.Path); err == nil {
+				return d, true
+			}
+		}
 		return volume.LocationFromAttributes(map[string]string{"server": pv.Spec.NFS.Server, "share": pv.Spec.NFS.Path})
 	case pv.Spec.CSI != nil:
-		return volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes)
+		if d, ok := volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes); ok {
+			return d, true
+		}
+		v, err := volume.ParseHandle(pv.Spec.CSI.VolumeHandle)
+		return v.Directory, err == nil
 	}
 	return volume.Directory{}, false
 }
 
-func volumeIndex(places func(volume.Directory, string) []place, keys func(place) []string) cache.IndexFunc {
+func (c *Caches) volumeIndex(places func(volume.Directory, string) []place, keys func(place) []string) cache.IndexFunc {
 	return func(object any) ([]string, error) {
 		pv, ok := object.(*v1.PersistentVolume)
 		if !ok {
 			return nil, nil
 		}
-		d, ok := directoryOf(pv)
+		d, ok := c.directoryOf(pv)
 		if !ok {
 			return nil, nil
 		}

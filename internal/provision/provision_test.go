@@ -33,6 +33,11 @@ const (
 	cluster = "11111111-1111-1111-1111-111111111111"
 )
 
+// oldProvisioner is an nfs-subdir-external-provisioner that every fixture has adopted.
+var oldProvisioner = volume.Adoption{
+	Name: "cluster.local/nfs-subdir-external-provisioner", Share: volume.Share{Server: "nfs.example.com", Path: "/srv/k8s"},
+}
+
 var ctx = context.Background()
 
 type fixture struct {
@@ -50,7 +55,7 @@ func newFixture(t *testing.T, objects ...runtime.Object) fixture {
 func fixtureWith(t *testing.T, shares *fakeshare.Shares, objects ...runtime.Object) fixture {
 	t.Helper()
 	client := fake.NewClientset(objects...)
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0), oldProvisioner)
 	check(t, err)
 	running, stop := context.WithCancel(ctx)
 	t.Cleanup(stop)
@@ -60,6 +65,7 @@ func fixtureWith(t *testing.T, shares *fakeshare.Shares, objects ...runtime.Obje
 	}
 	f := fixture{shares: shares, client: client, Provisioner: New(Options{
 		DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Client: client, Caches: caches,
+		Adopted: []volume.Adoption{oldProvisioner},
 	})}
 	f.servers.lookup = lookupIn(map[string]string{"nfs.example.com": "192.0.2.1", "other.example.com": "192.0.2.2"})
 	return f
@@ -133,7 +139,7 @@ func TestMountOptionsComeFromClassAndSecret(t *testing.T) {
 	}
 	check(t, f.client.CoreV1().Secrets("storage").Delete(ctx, "nfs-team-a", metav1.DeleteOptions{}))
 	// Without the secret, which went with its namespace, the volume's own options must do.
-	ref, err = f.deletionRef(ctx, volume.Share{}, pv)
+	ref, err = f.deletionRef(ctx, existing{mountOptions: pv.Spec.MountOptions}, pv)
 	if err != nil || !slices.Equal(ref.MountOptions, want[:2]) {
 		t.Errorf("without the secret: %q, %v", ref.MountOptions, err)
 	}

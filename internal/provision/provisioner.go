@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -37,6 +36,12 @@ type Shares interface {
 type Options struct {
 	// DriverName is the CSI driver of the volumes.
 	DriverName string
+	// Adopted are the provisioners of in-tree NFS volumes whose claims and volumes
+	// are served too.
+	Adopted []volume.Adoption
+	// Workers is how many claims, and how many deletions, are worked on at a time for
+	// all names together. Zero is no limit; the controllers have one each.
+	Workers int
 	// DefaultOnDelete is for classes that name no policy.
 	DefaultOnDelete volume.OnDelete
 	// Cluster is the UID of the namespace kube-system: who the records on a share
@@ -54,17 +59,15 @@ type Options struct {
 	Note func(item string, kind failure)
 }
 
-// Provisioner makes and removes the volumes of one driver. Its methods may be
-// called concurrently.
+// Provisioner makes and removes the volumes of one provisioner's name. Its methods
+// may be called concurrently.
 type Provisioner struct {
 	options   Options
+	format    format
+	formats   []format // of all names, the driver's first
+	calls     *calls   // of all names
 	servers   *servers
-	conflicts chan struct{} // gets one when a record on a share keeps a claim waiting
-
-	mu       sync.Mutex
-	draining bool
-	working  map[string]int // volumes by name
-	idle     sync.WaitGroup
+	conflicts chan struct{} // gets one when a record on a share keeps something waiting
 }
 
 var (
@@ -73,7 +76,7 @@ var (
 	_ controller.DeletionGuard = (*Provisioner)(nil)
 )
 
-// New returns a Provisioner.
+// New returns the Provisioner of the driver's own name.
 func New(options Options) *Provisioner {
 	if options.Lease == nil {
 		options.Lease = func() error { return nil }
@@ -81,7 +84,21 @@ func New(options Options) *Provisioner {
 	if options.Note == nil {
 		options.Note = func(string, failure) {}
 	}
-	return &Provisioner{options: options, servers: newServers(), working: map[string]int{}, conflicts: make(chan struct{}, 1)}
+	formats := []format{csiFormat{driver: options.DriverName, onDelete: options.DefaultOnDelete}}
+	for _, adoption := range options.Adopted {
+		formats = append(formats, nfsFormat{Adoption: adoption, class: options.Caches.classNamed})
+	}
+	return &Provisioner{
+		options: options, format: formats[0], formats: formats, calls: newCalls(options.Workers),
+		servers: newServers(), conflicts: make(chan struct{}, 1),
+	}
+}
+
+// as returns the Provisioner of another name, with the same shares, limits and end.
+func (p *Provisioner) as(f format, note func(string, failure)) *Provisioner {
+	other := *p
+	other.format, other.options.Note = f, note
+	return &other
 }
 
 // errStopping ends a call without an event on the claim or volume: the next start,
@@ -95,13 +112,13 @@ func (p *Provisioner) ShouldProvision(_ context.Context, claim *v1.PersistentVol
 	if class == nil {
 		return true // the controller says what is wrong
 	}
-	parsed, _ := volume.ParseClass(class.Parameters, nil, p.options.DefaultOnDelete)
+	parsed, _ := p.format.parseClass(class.Parameters, nil)
 	return parsed.Share == (volume.Share{}) || p.options.Shares.Serves(parsed.Share)
 }
 
 // ShouldDelete is the same for volumes.
 func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) bool {
-	vol, err := p.volumeOf(pv)
+	vol, err := p.format.read(pv)
 	return err != nil || p.options.Shares.Serves(vol.Share)
 }
 
@@ -110,10 +127,10 @@ func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) b
 // error that names every fault, and nothing is touched. When ctx ends, a directory
 // that is being made is finished or undone, and nothing else begins.
 func (p *Provisioner) Provision(ctx context.Context, options controller.ProvisionOptions) (*v1.PersistentVolume, controller.ProvisioningState, error) {
-	if !p.enter(options.PVName) {
+	if !p.enter(ctx, options.PVName, p.calls.provisions) {
 		return nil, controller.ProvisioningNoChange, errStopping
 	}
-	defer p.leave(options.PVName)
+	defer p.calls.leave(options.PVName, p.calls.provisions)
 	r, err := p.request(options)
 	if err != nil {
 		// Before the share was reached: whatever an earlier attempt began, stands.
@@ -164,42 +181,14 @@ func (p *Provisioner) create(ctx context.Context, r request) (dirs.Created, erro
 	})
 }
 
-// Delete does with the directory of pv what pv says: removes it, moves it aside or
-// leaves it. It refuses every PersistentVolume that this provisioner can't have
-// made, and one whose directory another volume uses too. It stops when ctx ends; a
-// repeated call resumes.
-func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
-	if !p.enter(pv.Name) {
-		return errStopping
-	}
-	defer p.leave(pv.Name)
-	vol, err := p.volumeOf(pv)
-	if err != nil {
-		return fmt.Errorf("%w: the directory is left as it is", err)
-	}
-	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
-	started := time.Now()
-	err = p.carryOut(klog.NewContext(ctx, logger), vol, pv)
-	p.noteBusy(pv.Name, err)
-	switch {
-	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
-		return errStopping
-	case err != nil:
-		return err
-	}
-	fault.Point("directory-gone")
-	logger.Info("Done with the volume directory", "onDelete", vol.OnDelete, "duration", time.Since(started))
-	return nil
-}
-
 func (p *Provisioner) noteBusy(item string, err error) {
 	if errors.Is(err, share.ErrBusy) {
 		p.options.Note(item, busy)
 	}
 }
 
-// noteConflict has the records looked through some time: the volume in the way may be
-// one that nobody has deleted in order.
+// noteConflict has the records looked through some time: the volume in the way, of a
+// claim or of a foreign volume that is to go, may be one that nobody has deleted in order.
 func (p *Provisioner) noteConflict(err error) {
 	if errors.Is(err, dirs.ErrConflict) {
 		select {
@@ -207,106 +196,4 @@ func (p *Provisioner) noteConflict(err error) {
 		default: // there is one waiting
 		}
 	}
-}
-
-// carryOut does with a volume's directory what its policy says.
-func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.PersistentVolume) error {
-	target := dirs.Target{
-		SubDir:  vol.SubDir,
-		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: pv.Name},
-		ShareID: pv.Annotations[annShareID],
-	}
-	ref, err := p.deletionRef(ctx, vol.Share, pv)
-	if vol.OnDelete == volume.Retain {
-		return p.release(ctx, ref, target, err)
-	}
-	if err != nil {
-		return err
-	}
-	if err := p.checkAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
-		return fmt.Errorf("%w: the directory is left as it is", err)
-	}
-	var archive string
-	if vol.OnDelete == volume.Delete {
-		err = p.options.Shares.Delete(ctx, ref, target)
-	} else {
-		archive, err = p.options.Shares.Archive(ctx, ref, target)
-	}
-	switch {
-	case errors.Is(err, dirs.ErrTaken):
-		// The last attempt got to its end, but the volume could not be told so, and
-		// somebody has waited for the place: a claim of another cluster.
-		klog.FromContext(ctx).Info("Nothing is left of the volume; its place is another one's now", "reason", err.Error())
-		return nil
-	case err == nil && archive != "":
-		klog.FromContext(ctx).V(2).Info("Moved the volume directory aside", "archive", archive)
-	}
-	return err
-}
-
-// release drops the record of a volume whose directory stays, if the way to its share
-// is known. Nothing is to be done with the data: only a share that is busy is waited for.
-// A record that stays is dropped by a later sweep.
-func (p *Provisioner) release(ctx context.Context, ref share.Ref, target dirs.Target, err error) error {
-	if err == nil {
-		err = p.options.Shares.Release(ctx, ref, target)
-	}
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, share.ErrBusy):
-		return err
-	case err != nil:
-		klog.FromContext(ctx).Info("The directory is kept; its record on the share could not be dropped", "reason", err.Error())
-	}
-	return nil
-}
-
-// Drain lets no new call begin and waits until those that run have ended or ctx has.
-func (p *Provisioner) Drain(ctx context.Context) error {
-	p.mu.Lock()
-	p.draining = true
-	p.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		p.idle.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("some calls have not ended: %w", ctx.Err())
-	}
-}
-
-// enter begins work on a volume, unless the provisioner stops or is not the one to work.
-func (p *Provisioner) enter(name string) bool {
-	if p.options.Lease() != nil {
-		return false
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.draining {
-		return false
-	}
-	p.idle.Add(1)
-	p.working[name]++
-	return true
-}
-
-func (p *Provisioner) leave(name string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.working[name]--; p.working[name] == 0 {
-		delete(p.working, name)
-	}
-	p.idle.Done()
-}
-
-// shared reports whether another call than the caller's works on the volume.
-func (p *Provisioner) shared(name string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.working[name] > 1
 }

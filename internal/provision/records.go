@@ -37,7 +37,7 @@ const volumePrefix = "pvc-"
 // what a crash left between a record and a saved volume whose claim was deleted
 // meanwhile, or somebody who deleted a volume by hand. Their directories go only if
 // they are empty and no volume's data is around them. It does so at once, and again
-// some time after a record has kept a claim waiting. A share that can't be looked
+// some time after a record has kept something waiting. A share that can't be looked
 // through is tried again, ever more rarely. It returns when ctx ends.
 func (p *Provisioner) DropRecords(ctx context.Context) {
 	c := p.options.Caches
@@ -95,18 +95,20 @@ func (p *Provisioner) refs(ctx context.Context) []share.Ref {
 	}
 	for _, object := range p.options.Caches.volumes.GetStore().List() {
 		pv, ok := object.(*v1.PersistentVolume)
-		if !ok || pv.Spec.CSI == nil || pv.Spec.CSI.Driver != p.options.DriverName {
+		if !ok {
 			continue
 		}
-		if vol, err := p.volumeOf(pv); err == nil {
-			add(vol.Share, pv.Spec.MountOptions, deletionSecret(pv))
+		if vol, err := p.read(pv); err == nil {
+			add(vol.Share, vol.mountOptions, deletionSecret(pv))
 		}
 	}
-	for _, class := range p.options.Caches.ownClasses(p.options.DriverName) {
-		// Which secret a class uses can depend on the claim. Without it the share's
-		// records wait for a volume that names it.
-		if parsed, errs := volume.ParseClass(class.Parameters, class.MountOptions, p.options.DefaultOnDelete); len(errs) == 0 && parsed.ProvisionerSecret == nil {
-			add(parsed.Share, class.MountOptions, nil)
+	for _, f := range p.formats {
+		for _, class := range p.options.Caches.ownClasses(f.name()) {
+			// Which secret a class uses can depend on the claim. Without it the share's
+			// records wait for a volume that names it.
+			if parsed, errs := f.parseClass(class.Parameters, class.MountOptions); len(errs) == 0 && parsed.ProvisionerSecret == nil {
+				add(parsed.Share, class.MountOptions, nil)
+			}
 		}
 	}
 	return refs
@@ -147,7 +149,7 @@ func (p *Provisioner) dropRecordsOn(ctx context.Context, ref share.Ref) error {
 // isOf reports whether a record on a share is that of the directory that a volume has.
 // A first attempt for the volume may have made another one, before its claim changed.
 func (p *Provisioner) isOf(record dirs.Record, s volume.Share, pv *v1.PersistentVolume) bool {
-	vol, err := p.volumeOf(pv)
+	vol, err := p.read(pv)
 	// What can't be read is left alone; so is a record on the share under another name.
 	return err != nil || vol.SubDir == record.SubDir || shareKey(vol.Share) != shareKey(s)
 }
@@ -156,11 +158,11 @@ func (p *Provisioner) isOf(record dirs.Record, s volume.Share, pv *v1.Persistent
 // because it is claimed.
 func (p *Provisioner) dropRecord(ctx context.Context, ref share.Ref, record dirs.Record, claimed bool) error {
 	name := record.Owner.Volume
-	if !p.enter(name) {
+	if !p.enter(ctx, name, nil) {
 		return errStopping
 	}
-	defer p.leave(name)
-	if p.shared(name) {
+	defer p.calls.leave(name, nil)
+	if p.calls.shared(name) {
 		return fmt.Errorf("volume %s is being worked on", name)
 	}
 	pv, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})

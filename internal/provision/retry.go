@@ -45,11 +45,19 @@ const (
 	busy                       // the share had no time for it
 )
 
-func newPace() *pace {
+// limits are what the controllers of all names share.
+type limits struct{ retries, saves *rate.Limiter }
+
+func newLimits() limits {
+	return limits{rate.NewLimiter(retryRate, retryBurst), rate.NewLimiter(retryRate, retryBurst)}
+}
+
+// newPace returns the pace of one controller, whose retries are within limit.
+func newPace(limit *rate.Limiter) *pace {
 	return &pace{
 		TypedRateLimiter: workqueue.NewTypedMaxOfRateLimiter(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstRetry, lastRetry),
-			&workqueue.TypedBucketRateLimiter[any]{Limiter: rate.NewLimiter(retryRate, retryBurst)},
+			&workqueue.TypedBucketRateLimiter[any]{Limiter: limit},
 		),
 		refusals: workqueue.NewTypedItemExponentialFailureRateLimiter[any](refusedRetry, lastRetry),
 		waits:    workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstRetry, busyRetry),

@@ -44,11 +44,11 @@ func (p *Provisioner) ref(ctx context.Context, s volume.Share, options []string,
 // deletionRef returns how to mount the share of a volume that goes. A secret that is
 // gone, with the claim's namespace for example, must not keep the volume for ever: the
 // volume's own options are tried then.
-func (p *Provisioner) deletionRef(ctx context.Context, s volume.Share, pv *v1.PersistentVolume) (share.Ref, error) {
-	ref, err := p.ref(ctx, s, pv.Spec.MountOptions, deletionSecret(pv))
+func (p *Provisioner) deletionRef(ctx context.Context, vol existing, pv *v1.PersistentVolume) (share.Ref, error) {
+	ref, err := p.ref(ctx, vol.Share, vol.mountOptions, deletionSecret(pv))
 	if apierrors.IsNotFound(err) {
 		klog.FromContext(ctx).Info("Mounting without the options of the provisioner's secret, which is gone", "volume", pv.Name, "reason", err.Error())
-		return share.Ref{Share: s, MountOptions: pv.Spec.MountOptions}, nil
+		return share.Ref{Share: vol.Share, MountOptions: vol.mountOptions}, nil
 	}
 	return ref, err
 }

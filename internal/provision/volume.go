@@ -2,7 +2,6 @@ package provision
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
@@ -14,11 +13,13 @@ import (
 )
 
 // The annotations of a PersistentVolume that deleting it needs. The first two have
-// the names that csi-provisioner gave them.
+// the names that csi-provisioner gave them; the controller sets the third.
 const (
 	annDeletionSecretName      = "volume.kubernetes.io/provisioner-deletion-secret-name"
 	annDeletionSecretNamespace = "volume.kubernetes.io/provisioner-deletion-secret-namespace"
+	annProvisionedBy           = "pv.kubernetes.io/provisioned-by"
 	annShareID                 = "csi.sharevol.dev/share-id"
+	annOnDelete                = "csi.sharevol.dev/on-delete" // of a volume whose source has no place for it
 )
 
 // request is what a claim asks for, with its class.
@@ -31,7 +32,7 @@ type request struct {
 // request reads a claim and its class. Its error names every fault of both.
 func (p *Provisioner) request(options controller.ProvisionOptions) (request, error) {
 	claim := options.PVC
-	class, errs := volume.ParseClass(options.StorageClass.Parameters, options.StorageClass.MountOptions, p.options.DefaultOnDelete)
+	class, errs := p.format.parseClass(options.StorageClass.Parameters, options.StorageClass.MountOptions)
 	rendered, renderErrs := class.Render(volume.Claim{
 		Namespace: claim.Namespace, Name: claim.Name, Volume: options.PVName,
 		Labels: claim.Labels, Annotations: claim.Annotations,
@@ -90,11 +91,7 @@ func (p *Provisioner) persistentVolume(r request, shareID string, options contro
 		annotations[annDeletionSecretName] = secret.Name
 		annotations[annDeletionSecretNamespace] = secret.Namespace
 	}
-	var publishSecret *v1.SecretReference
-	if secret := r.NodePublishSecret; secret != nil {
-		publishSecret = &v1.SecretReference{Name: secret.Name, Namespace: secret.Namespace}
-	}
-	return &v1.PersistentVolume{
+	pv := &v1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: options.PVName, Annotations: annotations},
 		Spec: v1.PersistentVolumeSpec{
 			Capacity:                      v1.ResourceList{v1.ResourceStorage: claim.Spec.Resources.Requests[v1.ResourceStorage]},
@@ -103,14 +100,10 @@ func (p *Provisioner) persistentVolume(r request, shareID string, options contro
 			MountOptions:                  class.MountOptions,
 			VolumeMode:                    &filesystem,
 			NodeAffinity:                  nodeAffinity(class.AllowedTopologies),
-			PersistentVolumeSource: v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{
-				Driver:               p.options.DriverName,
-				VolumeHandle:         vol.Handle(options.PVName),
-				VolumeAttributes:     vol.Attributes(),
-				NodePublishSecretRef: publishSecret,
-			}},
 		},
 	}
+	p.format.write(pv, vol, r.NodePublishSecret)
+	return pv
 }
 
 // nodeAffinity lets pods use a volume only on nodes of the class's topologies.
@@ -128,27 +121,4 @@ func nodeAffinity(topologies []v1.TopologySelectorTerm) *v1.VolumeNodeAffinity {
 		terms = append(terms, term)
 	}
 	return &v1.VolumeNodeAffinity{Required: &v1.NodeSelector{NodeSelectorTerms: terms}}
-}
-
-// volumeOf reads what pv records, and refuses whatever this provisioner can't have
-// written.
-func (p *Provisioner) volumeOf(pv *v1.PersistentVolume) (volume.Volume, error) {
-	csi := pv.Spec.CSI
-	if csi == nil || csi.Driver != p.options.DriverName {
-		return volume.Volume{}, fmt.Errorf("PersistentVolume %s is not a volume of the CSI driver %s", pv.Name, p.options.DriverName)
-	}
-	path := field.NewPath("spec", "csi", "volumeAttributes")
-	vol, errs := volume.FromAttributes(csi.VolumeAttributes, path)
-	if vol.SubDir == "" && len(errs) == 0 {
-		errs = append(errs, field.Required(path.Key("subDir"), "the share root itself is never removed"))
-	}
-	if pv.Annotations[annShareID] == "" {
-		errs = append(errs, field.Required(field.NewPath("metadata", "annotations").Key(annShareID), "tells which share the directory was made on"))
-	}
-	for i, option := range pv.Spec.MountOptions {
-		if err := volume.CheckMountOption(option); err != nil {
-			errs = append(errs, field.Invalid(field.NewPath("spec", "mountOptions").Index(i), option, err.Error()))
-		}
-	}
-	return vol, refusal(errs)
 }

@@ -92,8 +92,9 @@ func (s *access) do(ctx context.Context, operation string, work func(context.Con
 	}
 	began := time.Now()
 	err = work(ctx, h)
-	// Of records there may be many, and a server that does not answer is not slow.
-	if operation != "records" && !errors.Is(err, ErrNoAnswer) {
+	// Of records and directories there may be many, and a server that does not answer
+	// is not slow.
+	if operation != "records" && operation != "survey" && !errors.Is(err, ErrNoAnswer) {
 		lane.took(time.Since(began))
 	}
 	return s.end(h, err)

@@ -71,6 +71,16 @@ func (m *Manager) Drop(ctx context.Context, ref Ref, target dirs.Target) error {
 	return act(ctx, m, ref, "drop", func(ctx context.Context, h Helper) error { return h.Drop(ctx, target) })
 }
 
+// Describe is dirs.Root.Describe.
+func (m *Manager) Describe(ctx context.Context, ref Ref) (dirs.Description, error) {
+	return do(ctx, m, ref, "describe", func(ctx context.Context, h Helper) (dirs.Description, error) { return h.Describe(ctx) })
+}
+
+// Survey is dirs.Root.Survey.
+func (m *Manager) Survey(ctx context.Context, ref Ref, ask dirs.Survey) (dirs.Surveyed, error) {
+	return do(ctx, m, ref, "survey", func(ctx context.Context, h Helper) (dirs.Surveyed, error) { return h.Survey(ctx, ask) })
+}
+
 // Serves reports whether share can be worked on at all: any can, unless shares
 // are premounted.
 func (m *Manager) Serves(share volume.Share) bool {

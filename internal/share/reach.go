@@ -20,6 +20,10 @@ import (
 // in the end. Writing file data softly would be unsafe; the provisioner writes none.
 var ownMountOptions = []string{"nosuid", "nodev", "noexec", "soft", "timeo=100", "retrans=2"}
 
+// readOnly is added for Options.ReadOnly. The kernel gives such a mount a superblock of
+// its own, so that it takes nothing from other mounts of the export.
+const readOnly = "ro"
+
 // errNoHelper says that no process could be started.
 var errNoHelper = errors.New("no helper process for the share")
 
@@ -133,7 +137,11 @@ func (s *access) mount(ctx context.Context) (err error) {
 	if err := s.options.Mounter.Unmount(ctx, s.path); err != nil {
 		return err
 	}
-	if err := s.options.Mounter.Mount(ctx, s.ref.Share.String(), s.path, slices.Concat(s.ref.MountOptions, ownMountOptions)); err != nil {
+	options := slices.Concat(s.ref.MountOptions, ownMountOptions)
+	if s.options.ReadOnly {
+		options = append(options, readOnly) // the last of contradicting ones counts
+	}
+	if err := s.options.Mounter.Mount(ctx, s.ref.Share.String(), s.path, options); err != nil {
 		return err
 	}
 	s.mounted = true

@@ -62,6 +62,8 @@ type Options struct {
 	// by kubelet for example. They are used as they are, under any mount options,
 	// nothing is mounted or unmounted, and other shares are refused.
 	Premounted map[volume.Share]string
+	// ReadOnly has shares mounted read-only; premounted ones are used as they are.
+	ReadOnly bool
 	// Dir is a local directory of our own, below which shares are mounted.
 	// /run/sharevol when empty.
 	Dir string

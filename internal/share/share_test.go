@@ -253,3 +253,39 @@ func TestAHelperThatCannotBeStartedIsNoFaultOfTheShare(t *testing.T) {
 		t.Errorf("%v, state %+v", err, f.state(t))
 	}
 }
+
+func TestReadOnlyMountsTakeNothingAndGiveNothing(t *testing.T) {
+	f := newFixture(t, func(o *Options) { o.ReadOnly = true })
+	must(t, os.Mkdir(f.path("somebody's"), 0o700))
+	ref := Ref{Share: nfs.Share, MountOptions: []string{"nfsvers=4.2", "rw"}}
+	found, err := f.Survey(ctx, ref, dirs.Survey{Cluster: "cluster", Volumes: []volume.SubDir{"gone"}})
+	must(t, err)
+	if len(found.Orphans) != 1 || len(found.Missing) != 1 {
+		t.Errorf("%+v", found)
+	}
+	description, err := f.Describe(ctx, ref)
+	must(t, err)
+	if description.Space.Bytes == 0 || description.ShareID != "" {
+		t.Errorf("%+v", description)
+	}
+	if there(t, f.path(".sharevol")) {
+		t.Error("made .sharevol")
+	}
+	if options := f.mounter.Calls()[0].Options; options[len(options)-1] != "ro" {
+		t.Errorf("mounted with %v", options)
+	}
+}
+
+func TestSurveyOfADeadServerEnds(t *testing.T) {
+	f := newFixture(t, nil)
+	must(t, errOf(f.Describe(ctx, nfs)))
+	defer f.hang(t)()
+	if _, err := f.Survey(ctx, nfs, dirs.Survey{}); !errors.Is(err, ErrNoAnswer) {
+		t.Error(err)
+	}
+	if _, err := f.Describe(ctx, nfs); !errors.Is(err, ErrUntouched) {
+		t.Error(err)
+	}
+}
+
+func errOf[T any](_ T, err error) error { return err }

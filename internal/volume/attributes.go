@@ -15,6 +15,8 @@ const (
 	attrShare    = "share"
 	attrSubDir   = "subDir"
 	attrOnDelete = "onDelete"
+
+	attrMountOptions = "mountoptions" // in lower case; only csi-driver-nfs's hand-made volumes have it
 )
 
 // Attributes returns the volumeAttributes that record v in a PersistentVolume.
@@ -28,17 +30,33 @@ func (v Volume) Attributes() map[string]string {
 }
 
 // DirectoryFromAttributes reads from the volumeAttributes of a PersistentVolume,
-// ours or a hand-made one, where its data is: server and share are needed; a missing
-// subDir is the share root; other attributes are ignored. Every fault is in the
-// list, under path.
+// ours, csi-driver-nfs's or a hand-made one, where its data is: server and share are
+// needed; a missing subDir is the share root; other attributes are ignored. As in
+// csi-driver-nfs a subDir may have slashes at its ends, and name the claim and the volume by
+// variables where the attributes tell which they are. Every fault is in the list, under path.
 func DirectoryFromAttributes(attributes map[string]string, path *field.Path) (Directory, field.ErrorList) {
 	var d Directory
 	values, errs := lowerKeys(attributes, path)
 	d.Share = parseShare(values, path, &errs)
-	if value := values[strings.ToLower(attrSubDir)]; value != "" {
-		d.SubDir = parse(ParseSubDir, value, path.Key(attrSubDir), &errs)
+	if value := subDirOf(values); value != "" {
+		d.SubDir = parse(parseLooseSubDir, value, path.Key(attrSubDir), &errs)
 	}
 	return d, errs
+}
+
+// MountOptionsFromAttributes returns the options that the volumeAttributes of a
+// hand-made PersistentVolume may have, separated by commas, as csi-driver-nfs takes
+// them. Every fault is in the list, under path.
+func MountOptionsFromAttributes(attributes map[string]string, path *field.Path) ([]string, field.ErrorList) {
+	values, _ := lowerKeys(attributes, path) // whose faults DirectoryFromAttributes tells
+	value := values[attrMountOptions]
+	if value == "" {
+		return nil, nil
+	}
+	if err := CheckMountOption(value); err != nil {
+		return nil, field.ErrorList{field.Invalid(path.Key("mountOptions"), value, oneLine(err))}
+	}
+	return strings.Split(value, ","), nil
 }
 
 // FromAttributes reads all that the volumeAttributes of a PersistentVolume record.

@@ -87,13 +87,17 @@ func ParseClass(parameters map[string]string, mountOptions []string, defaultOnDe
 	c.NodePublishSecret = r.secret(paramNodePublish, true)
 	c.Ignored = r.others(parameters)
 	sortFaults(r.errs)
+	return c, append(checkMountOptions(mountOptions), r.errs...)
+}
+
+func checkMountOptions(mountOptions []string) field.ErrorList {
 	var errs field.ErrorList
 	for i, option := range mountOptions {
 		if err := CheckMountOption(option); err != nil {
 			errs = append(errs, field.Invalid(field.NewPath("mountOptions").Index(i), option, oneLine(err)))
 		}
 	}
-	return c, append(errs, r.errs...)
+	return errs
 }
 
 // reader collects the faults of one class.

@@ -30,19 +30,26 @@ func LocationFromAttributes(attributes map[string]string) (Directory, bool) {
 	for _, key := range slices.Sorted(maps.Keys(attributes)) { // so that it is the same each time
 		values[strings.ToLower(key)] = attributes[key]
 	}
-	server, share, subDir := values[attrServer], values[attrShare], values[strings.ToLower(attrSubDir)]
+	server, share, subDir := values[attrServer], values[attrShare], subDirOf(values)
 	if server == "" || share == "" {
 		return Directory{}, false
-	}
-	for key, variable := range metadataKeys {
-		if value, ok := values[key]; ok {
-			subDir = strings.ReplaceAll(subDir, variable, value)
-		}
 	}
 	if subDir = path.Clean(strings.Trim(subDir, "/")); subDir == "." {
 		subDir = ""
 	}
 	return Directory{Share: Share{Server: server, Path: path.Join("/", share)}, SubDir: SubDir(subDir)}, true
+}
+
+// subDirOf returns the subDir of attributes whose names are in lower case, with the
+// variables filled in that csi-driver-nfs would fill in.
+func subDirOf(values map[string]string) string {
+	subDir := values[strings.ToLower(attrSubDir)]
+	for key, variable := range metadataKeys {
+		if value, ok := values[key]; ok {
+			subDir = strings.ReplaceAll(subDir, variable, value)
+		}
+	}
+	return subDir
 }
 
 // CanonicalServer returns server in a form in which two spellings of one name or

@@ -34,7 +34,13 @@ func (r *Root) Archive(ctx context.Context, t Target) (string, error) {
 	}
 	var name string
 	err = retry(func() error {
-		name, err = c.archive(ctx, t)
+		left, err := c.takeOver(ctx, t)
+		if err != nil {
+			return err
+		}
+		if name, err = c.archive(ctx, t); !left {
+			err = t.unproven(err)
+		}
 		return err
 	})
 	return name, c.result(err)

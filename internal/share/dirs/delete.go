@@ -22,12 +22,24 @@ func (r *Root) Delete(ctx context.Context, t Target) error {
 		return err
 	}
 	defer c.end()
-	return c.result(retry(func() error { return c.delete(ctx, t) }))
+	return c.result(retry(func() error {
+		left, err := c.takeOver(ctx, t)
+		if err != nil {
+			return err
+		}
+		if err = c.delete(ctx, t); !left {
+			err = t.unproven(err)
+		}
+		return err
+	}))
 }
 
 func (r *Root) beginTarget(ctx context.Context, t Target) (*call, error) {
 	if err := t.check(); err != nil {
 		return nil, untouched(err)
+	}
+	if t.Foreign {
+		return r.beginForeign(ctx, t)
 	}
 	return r.begin(ctx, t.ShareID, false)
 }

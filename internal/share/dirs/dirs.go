@@ -8,7 +8,8 @@
 //
 //	id                         tells this share from any other in its place
 //	owners/<sha256 of subDir>  whose the directory subDir is; made before it
-//	owners/<...>.<sha256>      that sharevol made that directory for that owner
+//	owners/<...>.<sha256>      that sharevol made that directory for that owner, or
+//	                           has taken it over to remove or archive it
 //	owners/<...>.left          that it has left its place, and is on its way out
 //	trash/<volume>             a volume directory on its way out
 //
@@ -75,8 +76,15 @@ type Created struct {
 type Target struct {
 	SubDir volume.SubDir
 	Owner  Owner
-	// ShareID is the id that the share must have. It must not be empty.
+	// ShareID is the id that the share must have. It must not be empty, unless the
+	// volume is Foreign and the id is not known.
 	ShareID string
+	// Foreign says that another provisioner made the volume: the share has no record
+	// of it. Delete and Archive then record the directory themselves, and whoever
+	// calls has made sure that no other volume has its data there. Where the share
+	// has no id, a missing directory proves nothing and is an error. Release and Drop
+	// are not for such volumes.
+	Foreign bool
 }
 
 // Record is what a share says about one volume.
@@ -127,7 +135,7 @@ func (w Create) check() error {
 
 func (t Target) check() error {
 	err := errors.Join(checkSubDir(t.SubDir), t.Owner.check())
-	if t.ShareID == "" {
+	if t.ShareID == "" && !t.Foreign {
 		err = errors.Join(err, fmt.Errorf("volume directory %q: the id of its share is not known", t.SubDir))
 	}
 	return err

@@ -12,6 +12,9 @@ import (
 	"sharevol.dev/sharevol/internal/fault"
 )
 
+// misplacedPrefix begins the names in the trash of what could not be put back.
+const misplacedPrefix = "misplaced-"
+
 // openTrash opens the trash. If there is none it returns nil, or makes it.
 func (c *call) openTrash(ctx context.Context, create bool) (*os.File, error) {
 	trash, err := c.root.subfolder(ctx, c.folder.dir, trashName, folderName+"/"+trashName, create)
@@ -98,7 +101,7 @@ func (c *call) putBack(ctx context.Context, from *found, to *place) error {
 	there, err := c.exists(from.shown)
 	if there || err != nil {
 		// It must not stay under the name of the volume, where it would be removed.
-		back = place{dir: to.dir, name: "misplaced-" + rand.Text(), shown: to.shown + " as misplaced-..."}
+		back = place{dir: to.dir, name: misplacedPrefix + rand.Text(), shown: to.shown + " as " + misplacedPrefix + "..."}
 		back.shown = folderName + "/" + trashName + "/" + back.name
 	}
 	err = c.change(ctx, func() error {

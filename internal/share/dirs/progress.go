@@ -4,9 +4,9 @@ import "context"
 
 type progressKey struct{}
 
-// WithProgress returns a context for a call that may take long: Delete and Records
-// call progress after each step then, of which each takes a few requests to the
-// server. It is called by several goroutines at once and must not block.
+// WithProgress returns a context for a call that may take long: Delete, Records and
+// Survey call progress after each step then, of which each takes a few requests to
+// the server. It is called by several goroutines at once and must not block.
 func WithProgress(ctx context.Context, progress func()) context.Context {
 	return context.WithValue(ctx, progressKey{}, progress)
 }

@@ -35,10 +35,13 @@ type identity struct{ dev, ino uint64 }
 type stat struct {
 	identity
 	mode, links, uid, gid uint32
+	size                  uint64
+	mtime, ctime          int64 // in seconds since 1970
 }
 
 func (s stat) perm() uint32 { return s.mode & 0o7777 }
 func (s stat) isLink() bool { return s.mode&unix.S_IFMT == unix.S_IFLNK }
+func (s stat) isDir() bool  { return s.mode&unix.S_IFMT == unix.S_IFDIR }
 
 // statFile is stat of what is open.
 func statFile(file *os.File, age int) (stat, error) {
@@ -53,7 +56,10 @@ func doStat(dir *os.File, name string, flags int) (stat, error) {
 	var x unix.Statx_t
 	err := unix.Statx(int(dir.Fd()), name, flags, unix.STATX_BASIC_STATS, &x)
 	if err == nil {
-		return stat{identity{unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino}, uint32(x.Mode), x.Nlink, x.Uid, x.Gid}, nil
+		return stat{
+			identity: identity{unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino}, mode: uint32(x.Mode), links: x.Nlink, uid: x.Uid, gid: x.Gid,
+			size: x.Size, mtime: x.Mtime.Sec, ctime: x.Ctime.Sec,
+		}, nil
 	}
 	if !errors.Is(err, unix.ENOSYS) {
 		return stat{}, err
@@ -64,7 +70,10 @@ func doStat(dir *os.File, name string, flags int) (stat, error) {
 	if err := unix.Fstatat(int(dir.Fd()), name, &st, flags&^fresh); err != nil {
 		return stat{}, err
 	}
-	return stat{identity{st.Dev, st.Ino}, st.Mode, uint32(st.Nlink), st.Uid, st.Gid}, nil
+	return stat{
+		identity: identity{st.Dev, st.Ino}, mode: st.Mode, links: uint32(st.Nlink), uid: st.Uid, gid: st.Gid,
+		size: uint64(st.Size), mtime: st.Mtim.Sec, ctime: st.Ctim.Sec,
+	}, nil
 }
 
 // ignoringEINTR repeats what changes nothing. The Go runtime's own signals may

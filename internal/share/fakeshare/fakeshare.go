@@ -229,6 +229,9 @@ func (s *Shares) own(ref share.Ref, target dirs.Target) (volume.Directory, error
 	}
 	record, recorded := s.records[at]
 	dir := s.dirs[at]
+	if target.Foreign {
+		return at, s.takeOver(at, target)
+	}
 	switch {
 	case recorded && record.Owner != target.Owner:
 		return at, fmt.Errorf("%w: %w", dirs.ErrTaken, conflict("%s belongs to the volume %s", at.SubDir, record.Owner.Volume))
@@ -243,6 +246,7 @@ func (s *Shares) own(ref share.Ref, target dirs.Target) (volume.Directory, error
 func (s *Shares) checkID(ref share.Ref, target dirs.Target) error {
 	id := s.ids[ref.Share]
 	switch {
+	case target.ShareID == "" && target.Foreign:
 	case target.ShareID == "":
 		return fmt.Errorf("%w: the id of the share of %q is not known", dirs.ErrUntouched, target.SubDir)
 	case target.ShareID != id:

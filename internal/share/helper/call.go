@@ -54,6 +54,20 @@ func (p *Process) Drop(ctx context.Context, target dirs.Target) error {
 	return p.call(ctx, opDrop, target, nil)
 }
 
+// Describe is dirs.Root.Describe.
+func (p *Process) Describe(ctx context.Context) (dirs.Description, error) {
+	var description dirs.Description
+	err := p.call(ctx, opDescribe, nil, &description)
+	return description, err
+}
+
+// Survey is dirs.Root.Survey. It tells of progress every 100 ms at most.
+func (p *Process) Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, error) {
+	var found dirs.Surveyed
+	err := p.call(ctx, opSurvey, ask, &found)
+	return found, err
+}
+
 func (p *Process) abandonable(ctx context.Context, op string, args any) error {
 	done := make(chan error, 1)
 	go func() { done <- p.call(ctx, op, args, nil) }() // ends as all calls do

@@ -29,6 +29,9 @@ type Work interface {
 	Records(ctx context.Context, cluster string) ([]dirs.Record, error)
 	Drop(ctx context.Context, target dirs.Target) error
 	Probe(ctx context.Context) error
+	// Describe and Survey change nothing.
+	Describe(ctx context.Context) (dirs.Description, error)
+	Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, error)
 }
 
 var (

@@ -148,6 +148,22 @@ func (echo) Records(_ context.Context, cluster string) ([]dirs.Record, error) {
 	return []dirs.Record{record, {}}, nil
 }
 
+func (echo) Describe(context.Context) (dirs.Description, error) {
+	return filled[dirs.Description](), nil
+}
+
+func (echo) Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, error) {
+	dirs.Progress(ctx)()
+	return surveyed(ask), nil
+}
+
+// surveyed is what echo answers to ask: every field has a value.
+func surveyed(ask dirs.Survey) dirs.Surveyed {
+	found := filled[dirs.Surveyed]()
+	found.Unread = []string{fmt.Sprintf("%+v", ask)}
+	return found
+}
+
 // counting takes step after step for as long as it may, and counts them in a file.
 type counting struct {
 	helper.Work

@@ -201,6 +201,10 @@ func dispatch(ctx context.Context, work Work, r request) (any, error) {
 		return with(r, func(target dirs.Target) (any, error) { return nil, work.Drop(ctx, target) })
 	case opProbe:
 		return nil, work.Probe(ctx)
+	case opDescribe:
+		return work.Describe(ctx)
+	case opSurvey:
+		return with(r, func(ask dirs.Survey) (any, error) { return work.Survey(ctx, ask) })
 	}
 	return nil, fmt.Errorf("%w: unknown operation %q", dirs.ErrUntouched, r.Op)
 }

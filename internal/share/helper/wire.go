@@ -12,18 +12,20 @@ import (
 
 // The operations that a request can ask for.
 const (
-	opOpen    = "open"
-	opCreate  = "create"
-	opDelete  = "delete"
-	opArchive = "archive"
-	opRelease = "release"
-	opRecords = "records"
-	opDrop    = "drop"
-	opProbe   = "probe"
+	opOpen     = "open"
+	opCreate   = "create"
+	opDelete   = "delete"
+	opArchive  = "archive"
+	opRelease  = "release"
+	opRecords  = "records"
+	opDrop     = "drop"
+	opProbe    = "probe"
+	opDescribe = "describe"
+	opSurvey   = "survey"
 )
 
 // maxFrame bounds the memory that one frame of a helper can take here. It is more
-// than 100,000 owner records.
+// than 100,000 owner records, and than the longest lists of a survey.
 const maxFrame = 32 << 20
 
 // request is a frame to the helper: an operation to begin, one to cancel, or

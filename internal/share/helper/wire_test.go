@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,11 @@ func filled[T any]() T {
 func fill(v reflect.Value, n *int) {
 	*n++
 	switch {
+	case v.Type() == reflect.TypeFor[time.Time]():
+		v.Set(reflect.ValueOf(time.Unix(int64(*n), 0).UTC()))
+	case v.Kind() == reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0), n)
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			fill(v.Field(i), n)
@@ -77,6 +83,14 @@ func TestArgumentsAndResultsCross(t *testing.T) {
 		t.Errorf("records %+v, %v", records, err)
 	}
 	must(t, p.Probe(ctx))
+	if description, err := p.Describe(ctx); err != nil || description != filled[dirs.Description]() {
+		t.Errorf("described as %+v, %v", description, err)
+	}
+	ask, progressed := filled[dirs.Survey](), false
+	found, err := p.Survey(dirs.WithProgress(ctx, func() { progressed = true }), ask)
+	if want := surveyed(ask); err != nil || !reflect.DeepEqual(found, want) || !progressed {
+		t.Errorf("found %+v, %v, want %+v; progressed: %v", found, err, want, progressed)
+	}
 }
 
 // failures are what a helper can fail with.

@@ -37,6 +37,7 @@ func TestServers(t *testing.T) {
 		name string
 		run  func(*testing.T)
 	}{
+		{"Check", w.testCheck},
 		{"StoppedServer", w.testStoppedServer},
 		{"LinkDown", w.testLinkDown},
 	} {

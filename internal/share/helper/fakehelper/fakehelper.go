@@ -155,6 +155,22 @@ func (w *work) Delete(ctx context.Context, target dirs.Target) error {
 	return w.Root.Delete(ctx, target)
 }
 
+// Describe fails on demand.
+func (w *work) Describe(ctx context.Context) (dirs.Description, error) {
+	if err := w.failure(); err != nil {
+		return dirs.Description{}, err
+	}
+	return w.Root.Describe(ctx)
+}
+
+// Survey fails on demand.
+func (w *work) Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, error) {
+	if err := w.failure(); err != nil {
+		return dirs.Surveyed{}, err
+	}
+	return w.Root.Survey(ctx, ask)
+}
+
 // Probe fails on demand.
 func (w *work) Probe(ctx context.Context) error {
 	if err := w.failure(); err != nil {

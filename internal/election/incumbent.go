@@ -1,0 +1,126 @@
+package election
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+)
+
+const (
+	// longAgo is after how long without a renewal a lock is nobody's, whatever the
+	// difference between two machines' clocks.
+	longAgo = time.Hour
+	// watchAtMost bounds how long a lock is watched; a holder that lives renews it
+	// every 2 s, and has lost it after its lease duration, 15 s, without.
+	watchAtMost = time.Minute
+	watchLonger = 5 * time.Second // than its lease duration
+)
+
+// ErrIncumbent says that another program leads by a lock.
+var ErrIncumbent = errors.New("is at work")
+
+// CheckIncumbents returns an error if anybody leads by a lock with one of the names, in
+// any namespace: an Endpoints object, as provisioners used to have, or a Lease. A lock is
+// live if it is renewed while it is watched, which takes as long as its holder may
+// be silent; clocks don't have to agree. It matches ErrIncumbent then. Any other error
+// means that it can't be told, perhaps not yet. The client needs the verb list for
+// the objects of these names, and nothing else; every names how often it looks, 2 s when zero.
+func CheckIncumbents(ctx context.Context, client kubernetes.Interface, every time.Duration, names ...string) error {
+	if every == 0 {
+		every = 2 * time.Second
+	}
+	first, until, err := suspects(ctx, client, names)
+	for err == nil && time.Now().Before(until) {
+		select {
+		case <-time.After(every):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		var now map[string]tenure
+		if now, _, err = suspects(ctx, client, names); err != nil {
+			return err
+		}
+		for where, before := range first {
+			if after, held := now[where]; held && after != before {
+				return fmt.Errorf("%s %w: it holds the %s", after.holder, ErrIncumbent, where)
+			}
+		}
+	}
+	return err
+}
+
+// tenure is what a lock says of its holder.
+type tenure struct{ holder, renewed string }
+
+// suspects returns the locks that may be live, by where they are, and until when they
+// must be watched to tell.
+func suspects(ctx context.Context, client kubernetes.Interface, names []string) (map[string]tenure, time.Time, error) {
+	found := map[string]tenure{}
+	var until time.Time
+	add := func(kind, namespace, name string, r resourcelock.LeaderElectionRecord) {
+		if r.HolderIdentity == "" || time.Since(r.RenewTime.Time) > longAgo {
+			return
+		}
+		found[fmt.Sprintf("%s %s in the namespace %s", kind, name, namespace)] = tenure{r.HolderIdentity, r.RenewTime.UTC().Format(time.RFC3339Nano)}
+		watch := min(time.Duration(r.LeaseDurationSeconds)*time.Second+watchLonger, watchAtMost)
+		if end := time.Now().Add(watch); end.After(until) {
+			until = end
+		}
+	}
+	for _, name := range names {
+		if err := errors.Join(endpointsLocks(ctx, client, name, add), leaseLocks(ctx, client, name, add)); err != nil {
+			return nil, until, err
+		}
+	}
+	return found, until, nil
+}
+
+type addLock func(kind, namespace, name string, r resourcelock.LeaderElectionRecord)
+
+func endpointsLocks(ctx context.Context, client kubernetes.Interface, name string, add addLock) error {
+	list, err := client.CoreV1().Endpoints(metav1.NamespaceAll).List(ctx, called(name))
+	if err != nil {
+		return cantTell("endpoints", name, err)
+	}
+	for _, object := range list.Items {
+		var r resourcelock.LeaderElectionRecord
+		text := object.Annotations[resourcelock.LeaderElectionRecordAnnotationKey]
+		if object.Name == name && json.Unmarshal([]byte(text), &r) == nil {
+			add("Endpoints", object.Namespace, name, r)
+		}
+	}
+	return nil
+}
+
+func leaseLocks(ctx context.Context, client kubernetes.Interface, name string, add addLock) error {
+	list, err := client.CoordinationV1().Leases(metav1.NamespaceAll).List(ctx, called(name))
+	if err != nil {
+		return cantTell("leases", name, err)
+	}
+	for _, object := range list.Items {
+		if object.Name == name {
+			add("Lease", object.Namespace, name, *resourcelock.LeaseSpecToLeaderElectionRecord(&object.Spec))
+		}
+	}
+	return nil
+}
+
+// called selects one name, so that RBAC can allow that one only.
+func called(name string) metav1.ListOptions {
+	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()}
+}
+
+func cantTell(resource, name string, err error) error {
+	if apierrors.IsForbidden(err) {
+		return fmt.Errorf("a ClusterRole must allow to list %s with the resourceName %s, so that it is seen whether the old provisioner still works: %w", resource, name, err)
+	}
+	return fmt.Errorf("tell whether the old provisioner still works: %w", err)
+}

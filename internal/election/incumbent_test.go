@@ -1,0 +1,110 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+)
+
+const oldLock = "cluster.local-nfs-subdir-external-provisioner"
+
+// oldEndpoints is a lock as the controller library's versions before 9 write it.
+func oldEndpoints(name, holder string, renewed time.Time) runtime.Object {
+	//lint:ignore SA1019 old provisioners know nothing newer
+	return &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "nfs", Name: name, Annotations: map[string]string{
+		"control-plane.alpha.kubernetes.io/leader": fmt.Sprintf(`{"holderIdentity":%q,"leaseDurationSeconds":1,"acquireTime":"2020-01-01T00:00:00Z","renewTime":%q,"leaderTransitions":3}`, holder, renewed.UTC().Format(time.RFC3339)),
+	}}}
+}
+
+func oldLease(name, holder string, renewed time.Time) *coordinationv1.Lease {
+	seconds, micro := int32(1), metav1.NewMicroTime(renewed)
+	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "nfs", Name: name}, Spec: coordinationv1.LeaseSpec{
+		HolderIdentity: &holder, LeaseDurationSeconds: &seconds, RenewTime: &micro,
+	}}
+}
+
+// A leader that renews its lock is found, whatever its clock says, in any namespace
+// and with both kinds of locks; what has been left by one that is gone is no leader.
+func TestIncumbents(t *testing.T) {
+	now := time.Now()
+	cases := map[string]struct {
+		object runtime.Object
+		renew  func(time.Time) runtime.Object // nil: nobody does
+		want   bool
+	}{
+		"none":                  {object: oldEndpoints("another", "x", now), renew: func(t time.Time) runtime.Object { return oldEndpoints("another", "x", t) }},
+		"live":                  {oldEndpoints(oldLock, "pod_1", now), func(t time.Time) runtime.Object { return oldEndpoints(oldLock, "pod_1", t) }, true},
+		"live, clock ahead":     {oldEndpoints(oldLock, "pod_1", now.Add(time.Hour)), func(t time.Time) runtime.Object { return oldEndpoints(oldLock, "pod_1", t.Add(time.Hour)) }, true},
+		"live, clock behind":    {oldEndpoints(oldLock, "pod_1", now.Add(-30*time.Minute)), func(t time.Time) runtime.Object { return oldEndpoints(oldLock, "pod_1", t.Add(-30*time.Minute)) }, true},
+		"another takes over":    {oldEndpoints(oldLock, "pod_1", now), func(t time.Time) runtime.Object { return oldEndpoints(oldLock, "pod_2", t) }, true},
+		"live, Lease":           {oldLease(oldLock, "pod_1", now), func(t time.Time) runtime.Object { return oldLease(oldLock, "pod_1", t) }, true},
+		"gone a moment ago":     {object: oldEndpoints(oldLock, "pod_1", now)},
+		"gone long ago":         {object: oldEndpoints(oldLock, "pod_1", now.Add(-24*time.Hour))},
+		"released":              {object: oldLease(oldLock, "", now)},
+		"of something else":     {object: oldEndpoints(oldLock, "", now)},
+		"released while looked": {oldLease(oldLock, "pod_1", now), func(t time.Time) runtime.Object { return oldLease(oldLock, "", t) }, false},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := fake.NewClientset(c.object)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			renewing := make(chan struct{})
+			go func() {
+				defer close(renewing)
+				for i := 1; c.renew != nil && ctx.Err() == nil; i++ {
+					object := c.renew(now.Add(time.Duration(i) * time.Second))
+					_ = client.Tracker().Update(resourceOf(object), object, "nfs")
+					time.Sleep(20 * time.Millisecond)
+				}
+			}()
+			err := CheckIncumbents(ctx, client, 50*time.Millisecond, "one more", oldLock)
+			cancel()
+			<-renewing
+			if errors.Is(err, ErrIncumbent) != c.want || !c.want && err != nil {
+				t.Errorf("got %v", err)
+			}
+			if c.want && (!strings.Contains(err.Error(), "pod_") || !strings.Contains(err.Error(), "namespace nfs")) {
+				t.Errorf("the error does not say who and where: %v", err)
+			}
+		})
+	}
+}
+
+func resourceOf(object runtime.Object) schema.GroupVersionResource {
+	if _, ok := object.(*coordinationv1.Lease); ok {
+		return coordinationv1.SchemeGroupVersion.WithResource("leases")
+	}
+	return corev1.SchemeGroupVersion.WithResource("endpoints")
+}
+
+// What may not be looked at is no reason to begin, and only these names are asked for.
+func TestIncumbentsThatCantBeSeen(t *testing.T) {
+	client := fake.NewClientset()
+	client.PrependReactor("list", "endpoints", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "endpoints"}, oldLock, errors.New("no"))
+	})
+	err := CheckIncumbents(t.Context(), client, 0, oldLock)
+	if err == nil || errors.Is(err, ErrIncumbent) || !strings.Contains(err.Error(), "list endpoints with the resourceName "+oldLock) {
+		t.Errorf("got %v", err)
+	}
+	for _, action := range client.Actions() {
+		list, ok := action.(clienttesting.ListAction)
+		if !ok || list.GetListRestrictions().Fields.String() != "metadata.name="+oldLock {
+			t.Errorf("asks for %v", action)
+		}
+	}
+}

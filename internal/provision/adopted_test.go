@@ -1,0 +1,198 @@
+package provision
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clienttesting "k8s.io/client-go/testing"
+	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
+
+	"sharevol.dev/sharevol/internal/share"
+	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/volume"
+)
+
+// teamProvisioner is adopted with the share /team of the soil.
+var teamProvisioner = volume.Adoption{Name: "example.com/team", Share: volume.Share{Server: "nfs", Path: "/team"}}
+
+// adopting is in with teamProvisioner adopted, and its Provisioner.
+func (s soil) adopting(objects ...runtime.Object) (ours, theirs *Provisioner) {
+	s.Helper()
+	p := s.in(cluster, append(objects, &storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "team"}, Provisioner: teamProvisioner.Name, Parameters: map[string]string{"archiveOnDelete": "false"},
+	})...)
+	p.options.Caches.adopted = []volume.Adoption{teamProvisioner}
+	p.formats = append(p.formats, nfsFormat{Adoption: teamProvisioner, class: p.options.Caches.classNamed})
+	return p, p.as(p.formats[1], p.options.Note)
+}
+
+// old makes the directory of a volume of teamProvisioner with a file in it.
+func (s soil) old(path string) (*v1.PersistentVolume, string) {
+	s.Helper()
+	pv := oldVolume(s.T, "pvc-old", path, "team")
+	pv.Annotations[annProvisionedBy], pv.Spec.NFS.Server = teamProvisioner.Name, "nfs"
+	file := filepath.Join(s.dir, path, "precious")
+	check(s.T, os.MkdirAll(filepath.Dir(file), 0o755))
+	check(s.T, os.WriteFile(file, nil, 0o600))
+	return pv, file
+}
+
+// No new volume is made in the directory of one that another provisioner made, nor
+// around it, under any class of any name; only a retained one may join it.
+func TestNothingIsMadeAroundForeignVolumes(t *testing.T) {
+	s := newSoil(t)
+	pv, file := s.old("/team/ns/notes")
+	ours, theirs := s.adopting(pv)
+	for _, subDir := range []string{"ns", "ns/notes", "ns/notes/in/it"} {
+		s.refused(ours, asking("new", "nfs", "/", "team/"+subDir, "delete"), "is in use by volume pvc-old")
+		options := requestFor("new")
+		options.StorageClass.Parameters, options.StorageClass.MountOptions = map[string]string{"pathPattern": subDir}, nil
+		s.refused(theirs, options, "is in use by volume pvc-old")
+	}
+	s.refused(ours, asking("new", "nfs", "/", "team/ns", "retain"), "is in use by volume pvc-old")
+	if entries, err := os.ReadDir(filepath.Dir(file)); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	_, _, err := ours.Provision(ctx, asking("new", "nfs", "/", "team/ns/notes", "retain"))
+	check(t, err)
+}
+
+// The server of another volume may be the same one under another name: then the data of a
+// foreign volume stays, as that of any other. It also keeps the others'.
+func TestForeignVolumesAndServersOfTwoNames(t *testing.T) {
+	s := newSoil(t)
+	pv, file := s.old("/team/ns/notes")
+	for server, want := range map[string]string{"192.0.2.1": "they have an address in common", "unknown": "no such host", "other": ""} {
+		second := oldVolume(t, "pvc-second", "/team/ns", "")
+		second.Annotations, second.Spec.NFS.Server = nil, server
+		_, theirs := s.adopting(pv, second)
+		err := theirs.Delete(ctx, pv)
+		if want != "" {
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "pvc-second") {
+				t.Errorf("%s: %v", server, err)
+			}
+			exists(t, file, server)
+			continue
+		}
+		check(t, err)
+		if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", server, err)
+		}
+		pv, file = s.old("/team/ns/notes") // for those that come after
+	}
+	s = newSoil(t)
+	mine, precious := s.mustProvision(s.in(cluster), asking("mine", "192.0.2.1", "/", "team/ns/mine", "delete"))
+	above, _ := s.old("/team/ns")
+	ours, _ := s.adopting(mine, above)
+	if err := ours.Delete(ctx, mine); err == nil || !strings.Contains(err.Error(), "is in use by volume pvc-old") {
+		t.Errorf("got %v", err)
+	}
+	exists(t, precious, "below a foreign volume of another name")
+}
+
+// A deletion of a foreign volume that a crash has interrupted has left a record. The sweep
+// keeps it as long as the volume is there, and then drops it and no data.
+func TestSweepAndForeignVolumes(t *testing.T) {
+	s := newSoil(t)
+	pv, _ := s.old("/team/ns/notes")
+	ours, _ := s.adopting(pv)
+	ref := share.Ref{Share: teamProvisioner.Share}
+	target := dirs.Target{SubDir: "ns/notes", Owner: dirs.Owner{Cluster: cluster, Volume: "pvc-old"}}
+	records := func(p *Provisioner) int {
+		t.Helper()
+		found, err := p.options.Shares.Records(ctx, ref, cluster)
+		check(t, err)
+		return len(found)
+	}
+	created, err := ours.options.Shares.Create(ctx, ref, dirs.Create{SubDir: target.SubDir, Owner: target.Owner, Retain: true, UID: -1, GID: -1})
+	check(t, err)
+	if created.Made || records(ours) != 1 {
+		t.Fatalf("%+v, %d records", created, records(ours))
+	}
+	check(t, ours.dropRecordsOn(ctx, ref))
+	if records(ours) != 1 {
+		t.Error("the record of a volume that is there is dropped")
+	}
+	if refs := ours.refs(ctx); len(refs) != 1 || refs[0].Share != teamProvisioner.Share {
+		t.Errorf("looks for records on %v", refs)
+	}
+	gone, _ := s.adopting()
+	check(t, gone.dropRecordsOn(ctx, ref))
+	if records(gone) != 0 {
+		t.Error("the record of a volume that is gone stays")
+	}
+	exists(t, filepath.Join(s.dir, "team/ns/notes/precious"), "what is there")
+}
+
+// A volume of an adopted class that is retained may be joined by another one.
+func TestRetainedVolumesOfAnAdoptedClass(t *testing.T) {
+	shares := &fakeshare.Shares{}
+	f := fixtureWith(t, shares)
+	options := func(uid, policy string) controller.ProvisionOptions {
+		options := requestFor(uid)
+		options.StorageClass.Parameters = map[string]string{"pathPattern": "kept", "onDelete": policy}
+		return options
+	}
+	pv, _, err := f.named(oldProvisioner.Name).Provision(ctx, options("1", "retain"))
+	check(t, err)
+	pv.Annotations[annProvisionedBy] = oldProvisioner.Name
+	f = fixtureWith(t, shares, pv)
+	_, _, err = f.named(oldProvisioner.Name).Provision(ctx, options("2", "retain"))
+	check(t, err)
+	if _, _, err := f.named(oldProvisioner.Name).Provision(ctx, options("3", "delete")); err == nil || !strings.Contains(err.Error(), "is in use by volume pvc-1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A record in the way of a foreign volume's deletion may be one that nobody has deleted
+// in order: the records are looked through.
+func TestForeignVolumeInConflictHasTheRecordsLookedThrough(t *testing.T) {
+	shares := &fakeshare.Shares{}
+	pv := oldVolume(t, "pvc-9", "/srv/k8s/ns", "nfs-delete")
+	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
+	_, err := shares.Create(ctx, share.Ref{Share: oldProvisioner.Share}, dirs.Create{SubDir: "ns/below", Owner: dirs.Owner{Cluster: cluster, Volume: "pvc-gone"}})
+	check(t, err)
+	if err := f.named(oldProvisioner.Name).Delete(ctx, pv); !errors.Is(err, dirs.ErrConflict) {
+		t.Errorf("got %v", err)
+	}
+	if len(f.conflicts) != 1 {
+		t.Error("nobody is told")
+	}
+}
+
+// The same as TestVolumeThatCanNotBeSaved for a claim of an adopted name.
+func TestAdoptedVolumeThatCanNotBeSaved(t *testing.T) {
+	class := oldClasses()[0].(*storagev1.StorageClass)
+	claim := requestFor("1").PVC
+	claim.UID = types.UID("1")
+	claim.Spec.StorageClassName = &class.Name
+	claim.Annotations = map[string]string{annStorageProvisioner: oldProvisioner.Name}
+	client := namesFixture(t, &fakeshare.Shares{}, 2, class, claim)
+	var taken atomic.Bool
+	client.PrependReactor("create", "persistentvolumes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return !taken.Load(), nil, errors.New("admission webhook denied the request: volumes need a label")
+	})
+	eventually(t, "warning on the claim", func() bool {
+		events, err := client.CoreV1().Events(v1.NamespaceAll).List(ctx, metav1.ListOptions{})
+		check(t, err)
+		return slices.ContainsFunc(events.Items, func(e v1.Event) bool {
+			return e.Type == v1.EventTypeWarning && e.InvolvedObject.Name == claim.Name && strings.Contains(e.Message, "volumes need a label") && e.Source.Component == oldProvisioner.Name
+		})
+	})
+	taken.Store(true)
+	eventually(t, "volume", func() bool {
+		pv, err := client.CoreV1().PersistentVolumes().Get(ctx, "pvc-1", metav1.GetOptions{})
+		return err == nil && pv.Annotations[annProvisionedBy] == oldProvisioner.Name
+	})
+}
