@@ -55,12 +55,13 @@ func TestNodePodThatRegistersItself(t *testing.T) {
 	must(t, reflect.DeepEqual(in.deployment, byDefault.deployment), "the provisioner is as ever")
 }
 
-// The component goes with each of the others, in whatever order.
+// The component goes with each of the others, in whatever order but where it is said.
 func TestNodePodThatRegistersItselfCombines(t *testing.T) {
 	for _, components := range [][]string{
 		{"no-sidecar", "selinux", "before-1.30"},
 		{"before-1.30", "selinux", "no-sidecar"},
 		{"unprivileged", "no-sidecar", "selinux"},
+		{"from-csi-driver-nfs", "no-sidecar", "selinux"}, // in this order: each looks for the container by its place
 	} {
 		in := renderComponents(t, components)
 		for _, pod := range []corev1.PodSpec{in.deployment.Spec.Template.Spec, in.daemonSet.Spec.Template.Spec} {
