@@ -2,6 +2,7 @@ package provision
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,6 +67,13 @@ func TestNothingIsMadeAroundForeignVolumes(t *testing.T) {
 	}
 	_, _, err := ours.Provision(ctx, asking("new", "nfs", "/", "team/ns/notes", "retain"))
 	check(t, err)
+	// One that has a whole share, or more, keeps no claim from being served.
+	for i, path := range []string{"/team", "/"} {
+		pv.Spec.NFS.Path = path
+		ours, _ := s.adopting(pv)
+		_, _, err := ours.Provision(ctx, asking(fmt.Sprint(i), "nfs", "/team", fmt.Sprint("beside-", i), "delete"))
+		check(t, err)
+	}
 }
 
 // The server of another volume may be the same one under another name: then the data of a

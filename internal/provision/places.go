@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,8 +19,8 @@ import (
 // checkFree returns an error if a new volume may not have its data at a place. At that
 // very place nobody else's may be, unless both are retained or sharevol did not make the
 // other, and a retained volume joins it. Above and below it no provisioned volume's may
-// be, of whatever provisioner: each would hold the other's data. (A hand-made volume of a
-// whole share is fine.)
+// be, of whatever provisioner: each would hold the other's data. (A hand-made volume is
+// fine, and so is any of a whole share.)
 func (p *Provisioner) checkFree(ctx context.Context, d volume.Directory, name string, retain bool) error {
 	id := p.options.Caches.shareID(d.Share)
 	at := p.options.Caches.at(d, id)
@@ -27,7 +28,7 @@ func (p *Provisioner) checkFree(ctx context.Context, d volume.Directory, name st
 		return retain && (!isProvisioned(pv) || isRetained(pv))
 	})
 	for _, pv := range p.options.Caches.around(d, id) {
-		if (isProvisioned(pv) || pv.Annotations[annProvisionedBy] != "") && !slices.Contains(at, pv) {
+		if (isProvisioned(pv) || p.options.Caches.isAnothers(pv, d.Share)) && !slices.Contains(at, pv) {
 			taken = append(taken, pv)
 		}
 	}
@@ -81,6 +82,15 @@ func (p *Provisioner) firstUser(ctx context.Context, found []*v1.PersistentVolum
 
 // isProvisioned reports whether sharevol made a volume, of whatever driver name.
 func isProvisioned(pv *v1.PersistentVolume) bool { return pv.Annotations[annShareID] != "" }
+
+// isAnothers reports whether another provisioner made a volume in a directory below the
+// root of the share s. (A template that rendered nothing may have given one all of it.)
+func (c *Caches) isAnothers(pv *v1.PersistentVolume, s volume.Share) bool {
+	theirs, _ := c.directoryOf(pv)
+	root := volume.Directory{Share: s}.Full()
+	whole := strings.HasPrefix(root+"/", strings.TrimSuffix(theirs.Full(), "/")+"/")
+	return pv.Annotations[annProvisionedBy] != "" && !whole
+}
 
 func isRetained(pv *v1.PersistentVolume) bool {
 	if pv.Spec.CSI == nil {
