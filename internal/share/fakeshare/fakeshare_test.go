@@ -85,6 +85,19 @@ func archive(dir volume.SubDir, pv string) step {
 	}
 }
 
+func removeForeign(dir volume.SubDir, pv string) step {
+	return func(s shares, id *string) string {
+		return outcome(s.Delete(ctx, nfs, dirs.Target{SubDir: dir, Owner: owner(pv), Foreign: true}))
+	}
+}
+
+func archiveForeign(dir volume.SubDir, pv string) step {
+	return func(s shares, id *string) string {
+		name, err := s.Archive(ctx, nfs, dirs.Target{SubDir: dir, Owner: owner(pv), Foreign: true})
+		return outcome(err) + " " + name
+	}
+}
+
 func release(dir volume.SubDir, pv string) step {
 	return func(s shares, id *string) string { return outcome(s.Release(ctx, nfs, target(dir, pv, *id))) }
 }
@@ -122,6 +135,10 @@ func TestTheFakeIsAsTheRealOne(t *testing.T) {
 		"drop":              {create("a", "pv-1", false), drop("a", "pv-1"), drop("a", "pv-1"), create("b", "pv-2", true), drop("b", "pv-2"), records},
 		"another share":     {create("a", "pv-1", false), mistaken},
 		"no id on it":       {mistaken, records},
+		"foreign":           {removeForeign("a", "pv-1"), removeForeign("put", "pv-1"), removeForeign("put", "pv-1"), removeForeign("a", "pv-1"), records},
+		"foreign archive":   {archiveForeign("put", "pv-1"), archiveForeign("put", "pv-1"), records},
+		"foreign, taken":    {create("a/b", "pv-1", false), removeForeign("a", "pv-2"), removeForeign("a/b", "pv-2"), removeForeign("a/b/c", "pv-2"), archiveForeign("a/b", "pv-2"), records},
+		"foreign, retained": {create("put", "pv-1", true), removeForeign("put", "pv-1"), archiveForeign("put", "pv-1"), release("put", "pv-1"), removeForeign("put", "pv-1")},
 		"deleted, recycled": {create("a", "pv-1", false), remove("a", "pv-1"), create("a", "pv-2", false), remove("a", "pv-1"), records},
 	}
 	for name, steps := range cases {
@@ -145,7 +162,7 @@ func TestTheFakeIsAsTheRealOne(t *testing.T) {
 				if real != faked {
 					t.Errorf("step %d: the real one: %s; the fake: %s", i, real, faked)
 				}
-				for _, dir := range []volume.SubDir{"a", "a/b", "a/c", "b", "put", "archived-pv-1/a/b"} {
+				for _, dir := range []volume.SubDir{"a", "a/b", "a/c", "b", "put", "archived-pv-1/a/b", "archived-pv-1/put"} {
 					_, err := os.Lstat(filepath.Join(export, string(dir)))
 					if err != nil && !errors.Is(err, fs.ErrNotExist) {
 						t.Fatal(err)
