@@ -25,7 +25,7 @@ demo: ## the main job on a real cluster, booted here: the first time some 10 min
 	@.testbed/demo
 
 .PHONY: test
-test: lint unit e2e servers ## everything below: lint, unit, e2e and servers
+test: lint unit e2e servers ## lint, unit, e2e and servers
 
 .PHONY: unit
 unit: ## unit tests, with the race detector
@@ -41,7 +41,8 @@ e2e: ## images, manifests, replicas and crashes on a real API server, and a whol
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./e2e
 
 .PHONY: servers
-servers: ## several NFS servers, one of them dead, slow, full or another one: some 12 minutes
+servers: ## both programs with NFS servers that are dead, cut off, slow, full or another one: some 16 minutes
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./publish
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./servers
 
 .PHONY: lint
