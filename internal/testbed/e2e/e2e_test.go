@@ -64,6 +64,7 @@ func TestEndToEnd(t *testing.T) {
 		{"Versions", w.testVersions},
 		{"TwoNamesOfOneServer", w.testTwoNamesOfOneServer},
 		{"LinkOnTheServer", w.testLinkOnTheServer},
+		{"Static", w.testStatic},
 		{"BadInput", w.testBadInput},
 		{"Health", w.testHealth},
 		{"Sanity", w.testSanity},

@@ -259,9 +259,10 @@ func TestSELinuxIsAnOption(t *testing.T) {
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root(t), "manifests", "examples", "*.yaml"))
 	if err == nil {
-		files = append(files, filepath.Join(root(t), "manifests", "examples", "secret", "storageclass.yaml"))
+		files = append(files, filepath.Join(root(t), "manifests", "examples", "secret", "storageclass.yaml"),
+			filepath.Join(root(t), "manifests", "examples", "static", "volume.yaml"))
 	}
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 5 {
 		t.Fatalf("%v, %v", files, err)
 	}
 	for _, file := range files {
@@ -278,4 +279,17 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestREADMEHasTheStaticExample(t *testing.T) {
+	example, err := os.ReadFile(filepath.Join(root(t), "manifests", "examples", "static", "volume.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile(filepath.Join(root(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(example), "\n") // without the comment
+	must(t, strings.Contains(string(readme), "```yaml\n"+text+"```\n"), "README shows the example as it is")
 }

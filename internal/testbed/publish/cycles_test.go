@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -15,9 +16,11 @@ import (
 )
 
 const (
-	cycles      = 200
+	// So many there are at least.
+	cycles = 200
+	kills  = 40
+
 	cyclesWidth = 16
-	kills       = 25
 )
 
 // The plugin is killed at random moments, between mount and answer too, under many
@@ -31,19 +34,19 @@ func testKills(t *testing.T) {
 	v := newVolume(t, server, "v")
 	var group errgroup.Group
 	group.SetLimit(cyclesWidth + 1)
-	done := make(chan struct{})
-	killed := 0
+	enough := make(chan struct{})
+	var killed atomic.Int32
 	group.Go(func() error {
 		for {
 			select {
-			case <-done:
+			case <-enough:
 				return nil
-			case <-time.After(time.Second + time.Duration(rand.IntN(4000))*time.Millisecond):
+			case <-time.After(time.Duration(300+rand.IntN(3000)) * time.Millisecond):
 			}
 			if err := p.signal(syscall.SIGKILL, soon); err != nil {
 				return err
 			}
-			killed++
+			killed.Add(1)
 			if err := p.start(ctx); err != nil {
 				return err
 			}
@@ -51,16 +54,18 @@ func testKills(t *testing.T) {
 	})
 	var work errgroup.Group
 	work.SetLimit(cyclesWidth)
-	for i := range cycles {
+	done := 0
+	for ; ctx.Err() == nil && (done < cycles || killed.Load() < kills); done++ {
+		i := done
 		work.Go(func() error { return p.cycle(ctx, t, v, p.target(fmt.Sprint("pod-", i), "v")) })
 	}
 	err := work.Wait()
-	close(done)
+	close(enough)
 	check(t, group.Wait())
 	check(t, err)
-	t.Logf("%d cycles with %d kills", cycles, killed)
-	if killed < kills {
-		t.Errorf("only %d kills", killed)
+	t.Logf("%d cycles with %d kills", done, killed.Load())
+	if done < cycles || killed.Load() < kills {
+		t.Error("that is too few")
 	}
 	if mounts := mountsBelow(t, p.dir); len(mounts) > 0 {
 		t.Errorf("left mounted: %q", mounts)
