@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,15 +15,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
 	"sharevol.dev/sharevol/internal/csiserver"
 )
 
 func TestBadCommandLineNamesEveryFault(t *testing.T) {
-	err := run(context.Background(), []string{"--unknown", "--endpoint=tcp://x", "--driver-name=a/b", "--http-address=x", "word"}, &bytes.Buffer{})
+	err := run(context.Background(), []string{"--unknown", "--endpoint=tcp://x", "--driver-name=a/b", "--http-address=x", "--kubelet-dir=a/../b", "word"}, &bytes.Buffer{})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"-unknown", `--endpoint="tcp://x"`, `--driver-name="a/b"`, `--http-address="x"`, `--node-id=""`, `"word"`} {
+	for _, want := range []string{"-unknown", `--endpoint="tcp://x"`, `--driver-name="a/b"`, `--http-address="x"`, `--kubelet-dir="a/../b"`, `--node-id=""`, `"word"`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("message lacks %q:\n%v", want, err)
 		}
@@ -61,13 +70,74 @@ func TestServesUntilItIsStopped(t *testing.T) {
 	}
 }
 
+// What the flags say reaches what they are for.
+func TestParts(t *testing.T) {
+	dir, err := os.MkdirTemp("", "node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket, left := filepath.Join(dir, "csi.sock"), filepath.Join(dir, "trial-OLD-1")
+	if err := os.Mkdir(left, 0o700); err != nil { // by a run that was killed
+		t.Fatal(err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"--node-id=node1", "--endpoint=" + socket, "--http-address=" + address, "--kubelet-dir=" + dir}, &bytes.Buffer{})
+	}()
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	calling, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	client := csi.NewNodeClient(conn)
+	for target, want := range map[string]codes.Code{dir + "/gone/x": codes.OK, "/var/lib/kubelet/gone/x": codes.InvalidArgument} {
+		request := &csi.NodeUnpublishVolumeRequest{VolumeId: "v", TargetPath: target}
+		if _, err := client.NodeUnpublishVolume(calling, request, grpc.WaitForReady(true)); status.Code(err) != want {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+	for path, want := range map[string]string{"healthz": "ok", "metrics": `sharevol_node_call_duration_seconds_count{code="InvalidArgument",method="NodeUnpublishVolume"} 1`} {
+		answer, err := http.Get("http://" + address + "/" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		if err := errors.Join(err, answer.Body.Close()); err != nil || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %v: %s", path, err, body)
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what an earlier run left is still there: %v", err)
+	}
+}
+
 // The node plugin runs on every node: what it links is what all of them pay for.
 // A module that is new here needs a reason.
 func TestLinksOnlyWhatItNeeds(t *testing.T) {
 	allowed := []string{
 		"github.com/container-storage-interface/spec/", // the CSI services
-		"github.com/go-logr/logr",                      // klog's
-		"github.com/moby/sys/mountinfo",                // mount-utils'
+		"github.com/beorn7/perks/",                     // client_golang's, this and the next two
+		"github.com/cespare/xxhash/v2",
+		"github.com/munnerz/goautoneg",
+		"github.com/go-logr/logr",       // klog's
+		"github.com/moby/sys/mountinfo", // mount-utils'
+		"github.com/prometheus/",        // client_golang: /metrics, for 1 MB of program
 		"golang.org/x/",
 		"google.golang.org/genproto/googleapis/rpc/", // grpc's
 		"google.golang.org/grpc",
@@ -76,6 +146,7 @@ func TestLinksOnlyWhatItNeeds(t *testing.T) {
 		"k8s.io/apimachinery/pkg/util/sets",
 		"k8s.io/apimachinery/pkg/util/validation/field",
 		"k8s.io/klog/v2",
+		"k8s.io/kubelet/pkg/apis/pluginregistration/v1/", // kubelet's registration API: its messages, no more
 		"k8s.io/mount-utils",
 		"k8s.io/utils/", // mount-utils'
 		"sharevol.dev/sharevol/internal/cli",
@@ -83,6 +154,7 @@ func TestLinksOnlyWhatItNeeds(t *testing.T) {
 		"sharevol.dev/sharevol/internal/health",
 		"sharevol.dev/sharevol/internal/nfsmount",
 		"sharevol.dev/sharevol/internal/node",
+		"sharevol.dev/sharevol/internal/registration",
 		"sharevol.dev/sharevol/internal/volume",
 		"sharevol.dev/sharevol/nodeplugin",
 	}

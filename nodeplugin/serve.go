@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"k8s.io/klog/v2"
 
@@ -24,11 +25,22 @@ func serve(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
+	if err := config.makeSocketDir(socket); err != nil {
+		return err
+	}
 	calls, err := csiserver.Listen(socket)
 	if err != nil {
 		return err
 	}
-	mounter := nfsmount.New(nfsmount.Options{})
+	register, err := config.register(socket) // kubelet may call from here on
+	if err != nil {
+		return errors.Join(err, calls.Close())
+	}
+	metrics := node.NewMetrics(version)
+	mounter := nfsmount.New(nfsmount.Options{Exclusive: true, Unmounted: metrics.Unmounted})
+	// Beside its socket is where the program may write.
+	server := node.New(mounter, node.Options{NodeID: config.NodeID, KubeletDir: config.KubeletDir, TrialDir: filepath.Dir(socket)})
+	metrics.Watch(server)
 	klog.InfoS("Starting", "version", version, "driver", config.DriverName, "node", config.NodeID, "socket", socket)
 	served := make(chan error, 1)
 	go func() {
@@ -36,9 +48,23 @@ func serve(ctx context.Context, config Config) error {
 		// Through the socket, so that a server that hangs is found out.
 		alive := func(ctx context.Context) error { return csiserver.Alive(ctx, socket) }
 		ready := func(ctx context.Context) error { return csiserver.Probe(ctx, socket) }
-		served <- health.Serve(ctx, probes, health.Options{Healthy: alive, Ready: ready})
+		served <- health.Serve(ctx, probes, health.Options{Healthy: alive, Ready: ready, Metrics: metrics.Handler()})
 	}()
-	err = csiserver.Serve(ctx, calls, node.NewIdentity(config.DriverName, version, mounter), node.New(config.NodeID, mounter))
+	registered := make(chan error, 1)
+	go func() {
+		defer cancel()
+		registered <- register(ctx)
+	}()
+	tidied := make(chan struct{})
+	go func() {
+		defer close(tidied)
+		if err := server.Tidy(ctx); err != nil {
+			klog.ErrorS(err, "Something of an earlier run is left")
+		}
+	}()
+	identity := node.NewIdentity(config.DriverName, version, mounter)
+	err = csiserver.Serve(ctx, calls, csiserver.Services{Identity: identity, Node: server, Call: metrics.Call})
 	cancel()
-	return errors.Join(err, <-served)
+	<-tidied
+	return errors.Join(err, <-served, <-registered)
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -44,9 +45,9 @@ func SocketPath(endpoint string) (string, error) {
 	return path, nil
 }
 
-// Listen opens the unix socket at path, in place of one that a killed process left
-// there. Anything else at path is left alone and is an error.
-func Listen(path string) (net.Listener, error) {
+// Listen opens the unix socket at path, for its owner only, in place of one that a
+// killed process left there. Anything else at path is left alone and is an error.
+func Listen(path string) (*net.UnixListener, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -59,17 +60,38 @@ func Listen(path string) (net.Listener, error) {
 			return nil, fmt.Errorf("replace the stale socket: %w", err)
 		}
 	}
-	return net.Listen("unix", path)
+	// The socket's file gets the mode of the descriptor that is bound to it (less umask),
+	// so that it is never open to others, not even at first.
+	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
+		var failed error
+		err := conn.Control(func(fd uintptr) { failed = syscall.Fchmod(int(fd), 0o600) })
+		return errors.Join(err, failed)
+	}}
+	listener, err := config.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return listener.(*net.UnixListener), nil
+}
+
+// Services are what is served.
+type Services struct {
+	Identity csi.IdentityServer
+	Node     csi.NodeServer
+	// Call, when not nil, is told of each call when it is over: its full method
+	// ("/csi.v1.Node/NodePublishVolume"), how it ended and how long it took.
+	Call func(method string, code codes.Code, d time.Duration)
 }
 
 // Serve answers calls on listener until ctx ends, then lets the running ones end
 // for 5 s, ends the contexts of those that have not, and removes the socket. It
 // returns nil when ctx ended.
-func Serve(ctx context.Context, listener net.Listener, identity csi.IdentityServer, node csi.NodeServer) error {
+func Serve(ctx context.Context, listener net.Listener, services Services) error {
 	// A call that is cut off still ends in order: what it runs is killed, what it half did undone.
-	server := grpc.NewServer(grpc.ChainUnaryInterceptor(logCalls, recoverPanics), grpc.WaitForHandlers(true))
-	csi.RegisterIdentityServer(server, identity)
-	csi.RegisterNodeServer(server, node)
+	// A connection that says nothing would hold up the stop for two minutes.
+	server := grpc.NewServer(grpc.ChainUnaryInterceptor(services.observe, logCalls, recoverPanics), grpc.WaitForHandlers(true), grpc.ConnectionTimeout(stopGrace))
+	csi.RegisterIdentityServer(server, services.Identity)
+	csi.RegisterNodeServer(server, services.Node)
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -112,6 +134,16 @@ func Alive(ctx context.Context, path string) error {
 		return err
 	}
 	return nil
+}
+
+// observe tells of a call that is over.
+func (s Services) observe(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	started := time.Now()
+	answer, err := handle(ctx, request)
+	if s.Call != nil {
+		s.Call(info.FullMethod, status.Code(err), time.Since(started))
+	}
+	return answer, err
 }
 
 // logCalls logs a call's method, volume, target, outcome and duration, and never

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"flag"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
@@ -47,6 +50,9 @@ func TestListenReplacesAStaleSocketOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if info, err := os.Lstat(socket); err != nil || info.Mode() != fs.ModeSocket|0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +85,7 @@ func (s *service) NodeUnpublishVolume(context.Context, *csi.NodeUnpublishVolumeR
 	panic("a bug")
 }
 
-func serve(t *testing.T, s *service) (socket string, stop func() error) {
+func serve(t *testing.T, s *service, call ...func(string, codes.Code, time.Duration)) (socket string, stop func() error) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "csi.sock")
 	listener, err := Listen(socket)
@@ -88,7 +94,11 @@ func serve(t *testing.T, s *service) (socket string, stop func() error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, listener, s, s) }()
+	services := Services{Identity: s, Node: s}
+	if len(call) > 0 {
+		services.Call = call[0]
+	}
+	go func() { done <- Serve(ctx, listener, services) }()
 	return socket, func() error { cancel(); return <-done }
 }
 
@@ -113,6 +123,56 @@ func TestServeStopsAndRemovesItsSocket(t *testing.T) {
 	}
 	if Probe(context.Background(), socket) == nil || Alive(context.Background(), socket) == nil {
 		t.Error("a stopped server passes")
+	}
+}
+
+// Each call is counted, however it ended.
+func TestCallsAreObserved(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[string]codes.Code{}
+	socket, stop := serve(t, &service{}, func(method string, code codes.Code, d time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[method] = code
+		if d <= 0 {
+			t.Errorf("%s took %s", method, d)
+		}
+	})
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	client := csi.NewNodeClient(conn)
+	_, _ = csi.NewIdentityClient(conn).Probe(context.Background(), &csi.ProbeRequest{})
+	_, _ = client.NodePublishVolume(context.Background(), &csi.NodePublishVolumeRequest{})
+	_, _ = client.NodeUnpublishVolume(context.Background(), &csi.NodeUnpublishVolumeRequest{})
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	want := map[string]codes.Code{
+		"/csi.v1.Identity/Probe": codes.OK, "/csi.v1.Node/NodePublishVolume": codes.Internal, "/csi.v1.Node/NodeUnpublishVolume": codes.Unavailable,
+	}
+	if !maps.Equal(seen, want) {
+		t.Errorf("seen %v, want %v", seen, want)
+	}
+}
+
+// A connection that says nothing can't hold the stop up for longer than a call can.
+func TestASilentConnectionHoldsUpNoStop(t *testing.T) {
+	socket, stop := serve(t, &service{})
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	time.Sleep(50 * time.Millisecond) // until it was accepted
+	started := time.Now()
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(started); took > 2*stopGrace {
+		t.Errorf("the stop took %v", took)
 	}
 }
 

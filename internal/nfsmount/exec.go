@@ -46,16 +46,16 @@ func (r *runner) check(what job) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if group, found := r.unended[what]; found {
-		return fmt.Errorf("an earlier %s on %s (process group %d) was killed and has not ended: %w", what.verb, what.target, group, context.DeadlineExceeded)
+		return fmt.Errorf("%w: an earlier %s on %s (process group %d) was killed: %w", ErrUnended, what.verb, what.target, group, context.DeadlineExceeded)
 	}
 	return nil
 }
 
 // run runs a command in a process group of its own and returns what it printed,
-// trimmed. When ctx ends the whole group is killed, helpers of mount(8) included,
-// and the error matches ctx.Err(). It returns once no process of the group is left;
+// trimmed. The command inherits the file inherited, if any. When ctx ends the whole
+// group is killed, helpers of mount(8) included, and the error matches ctx.Err(). It returns once no process of the group is left;
 // if that takes longer than grace, check tells of it until it is so.
-func (r *runner) run(ctx context.Context, grace time.Duration, what job, name string, args ...string) (string, error) {
+func (r *runner) run(ctx context.Context, grace time.Duration, what job, inherited *os.File, name string, args ...string) (string, error) {
 	if err := errors.Join(ctx.Err(), adopt(), r.check(what)); err != nil {
 		return "", err
 	}
@@ -66,6 +66,9 @@ func (r *runner) run(ctx context.Context, grace time.Duration, what job, name st
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Env = append(cmd.Environ(), "LC_ALL=C")
+	if inherited != nil {
+		cmd.ExtraFiles = []*os.File{inherited}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return "", errors.Join(err, output.Close())

@@ -9,9 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
+	"os"
 	"os/exec"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +42,15 @@ type Options struct {
 	UnmountTimeout time.Duration
 	// MountInfo is the file that tells what is mounted, /proc/self/mountinfo when empty.
 	MountInfo string
+	// Exclusive keeps a mount(8) that outlives this process, killed while it ran one,
+	// from being joined by a second one on the same target: Mount holds a lock on the
+	// target's parent directory, which the command inherits. It is for targets that have
+	// a parent of their own on a local disk, as kubelet's have; with a shared parent one
+	// Mount at a time succeeds.
+	Exclusive bool
+	// Unmounted, when not nil, is told of each layer that was to be unmounted. It may be
+	// called at any time from several goroutines.
+	Unmounted func(Unmounted)
 }
 
 // Mounter runs mount(8) and umount(8). Its methods may be called at the same
@@ -65,6 +73,9 @@ func New(options Options) *Mounter {
 	if options.MountInfo == "" {
 		options.MountInfo = "/proc/self/mountinfo"
 	}
+	if options.Unmounted == nil {
+		options.Unmounted = func(Unmounted) {}
+	}
 	return &Mounter{options: options, runner: newRunner()}
 }
 
@@ -79,7 +90,7 @@ func (m *Mounter) Check() error {
 			}
 		}
 	}
-	_, err := mountsOn("/", m.options.MountInfo)
+	_, err := mounts(m.options.MountInfo, func(target, _ string) bool { return target == "/" })
 	return errors.Join(append(errs, err, adopt())...)
 }
 
@@ -88,34 +99,48 @@ func (m *Mounter) Check() error {
 // there; otherwise nothing is left mounted, unless the error says so. The error
 // holds mount's own words and matches fs.ErrNotExist where the server has no such
 // directory, fs.ErrPermission where it denies access, ErrSource where it led the
-// mount elsewhere, and context.DeadlineExceeded where it did not answer in time.
+// mount elsewhere, context.DeadlineExceeded where it did not answer in time, and
+// ErrUnended where an earlier mount(8) still works on target. When ctx ends it takes
+// three UnmountTimeouts more at most: for killing and undoing.
 func (m *Mounter) Mount(ctx context.Context, source, target string, options []string) error {
 	target, err := canonical(target)
 	if err != nil {
 		return err
 	}
+	what := job{"mount", target}
+	if err := m.runner.check(what); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", source, target, err)
+	}
+	var held *os.File
+	if m.options.Exclusive {
+		if held, err = hold(target); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", source, target, err)
+		}
+		defer func() { letGo(held, m.runner.check(what) == nil) }()
+	}
+	// Only now: an earlier mount(8) may have been at work until the lock was free.
 	if layers, err := m.Layers(target); err != nil {
 		return err
 	} else if len(layers) > 0 {
 		return fmt.Errorf("mount %s on %s: something is mounted there already: %v", source, target, layers)
 	}
-	what := job{"mount", target}
-	if err := m.runner.check(what); err != nil {
-		return fmt.Errorf("mount %s on %s: %w", source, target, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, m.options.MountTimeout)
-	defer cancel()
-	output, err := m.runner.run(ctx, m.runner.grace, what, "mount", mount.MakeMountArgs(source, target, "nfs", append(slices.Clone(options), foreground...))...)
-	if err != nil {
-		err = fmt.Errorf("mount %s on %s: %w", source, target, classify(output, err))
-	} else {
-		err = m.verify(source, target)
-	}
-	if err == nil {
+	if err = m.mount(ctx, what, held, source, options); err == nil {
 		return nil
 	}
 	// A killed or failed mount may have taken effect all the same. ctx may be over.
-	return errors.Join(err, m.Unmount(context.WithoutCancel(ctx), target))
+	undoing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*m.options.UnmountTimeout)
+	defer cancel()
+	return errors.Join(err, m.unmount(undoing, target, func() error { return m.runner.check(what) }))
+}
+
+func (m *Mounter) mount(ctx context.Context, what job, held *os.File, source string, options []string) error {
+	ctx, cancel := context.WithTimeout(ctx, m.options.MountTimeout)
+	defer cancel()
+	args := mount.MakeMountArgs(source, what.target, "nfs", append(slices.Clone(options), foreground...))
+	if output, err := m.runner.run(ctx, m.runner.grace, what, held, "mount", args...); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", source, what.target, classify(output, err))
+	}
+	return m.verify(source, what.target)
 }
 
 // verify returns nil if source, and only it, is mounted on target.
@@ -132,61 +157,6 @@ func (m *Mounter) verify(source, target string) error {
 	return nil
 }
 
-// Unmount takes away every layer that is mounted on target, with umount(8) and,
-// where that does not end in time or fails, by detaching (umount -l). It never
-// forces (umount -f): volumes of one export share a superblock, and forcing one
-// fails the writes of the others. Nothing mounted is success. It returns nil only
-// when mountinfo shows nothing on target, and no killed mount(8) can still put
-// something there. It returns when ctx ends at the latest, or, where that has no
-// deadline, soon after; what it runs is killed before that.
-func (m *Mounter) Unmount(ctx context.Context, target string) error {
-	target, err := canonical(target)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for {
-		before, err := m.Layers(target)
-		if err != nil {
-			return err
-		}
-		if len(before) == 0 {
-			return m.runner.check(job{"mount", target})
-		}
-		// -i: no helper that would call the server; -c: no look at the path itself.
-		// It may wait for a dead server: half of the time is left for detaching.
-		err = m.umount(ctx, m.left(ctx)/2, job{"umount", target}, "-n", "-c", "-i", target)
-		if err != nil {
-			err = m.umount(ctx, m.left(ctx), job{"umount -l", target}, "-n", "-c", "-i", "-l", target)
-		}
-		// Another process may have unmounted it meanwhile: only mountinfo counts.
-		if after, readErr := m.Layers(target); readErr != nil || len(after) >= len(before) {
-			return errors.Join(err, readErr, fmt.Errorf("%s is still mounted", target))
-		}
-	}
-}
-
-// left returns how long an Unmount with this context may still take.
-func (m *Mounter) left(ctx context.Context) time.Duration {
-	if deadline, set := ctx.Deadline(); set {
-		return time.Until(deadline)
-	}
-	return math.MaxInt64
-}
-
-// umount runs umount(8), which is killed after two thirds of limit at most. The rest is
-// for its end after that.
-func (m *Mounter) umount(ctx context.Context, limit time.Duration, what job, args ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, min(m.options.UnmountTimeout, limit/3*2))
-	defer cancel()
-	if output, err := m.runner.run(ctx, min(m.runner.grace, limit/3), what, "umount", args...); err != nil {
-		return fmt.Errorf("umount %s: %w", what.target, classify(output, err))
-	}
-	return nil
-}
-
 // classify joins a command's output to its error, and to the error that callers
 // test for.
 func classify(output string, err error) error {
@@ -199,46 +169,4 @@ func classify(output string, err error) error {
 		return fmt.Errorf("%w (%w)", err, fs.ErrPermission)
 	}
 	return err
-}
-
-// Layer is one mount on a directory.
-type Layer struct {
-	Source string // what is mounted, for NFS "server:/path"
-	FSType string // "nfs4", "nfs", ...
-}
-
-// Shows reports whether l is the NFS export source ("server:/path"). Only the
-// path is compared: where two names of one server share a superblock, the kernel
-// shows every mount of it under the name that came first.
-func (l Layer) Shows(source string) bool {
-	return strings.HasPrefix(l.FSType, "nfs") && remotePath(l.Source) == remotePath(source)
-}
-
-func remotePath(source string) string {
-	_, after, found := strings.Cut(source, ":/")
-	if !found {
-		return ""
-	}
-	return path.Clean("/" + after)
-}
-
-// Layers returns what is mounted on target itself, the lowest first, from
-// mountinfo alone.
-func (m *Mounter) Layers(target string) ([]Layer, error) {
-	target, err := canonical(target)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	infos, err := mountsOn(target, m.options.MountInfo)
-	if err != nil {
-		return nil, err
-	}
-	layers := make([]Layer, 0, len(infos))
-	for _, info := range infos {
-		layers = append(layers, Layer{Source: info.Source, FSType: info.FSType})
-	}
-	return layers, nil
 }

@@ -27,11 +27,12 @@ func canonical(target string) (string, error) {
 	return filepath.Join(parent, filepath.Base(target)), nil
 }
 
-// mountsOn returns the lines of a mountinfo file that are about target, lowest first.
+// mounts returns the lines of a mountinfo file that want picks, in its order: of the
+// mounts on one target the lowest comes first.
 //
 // mount-utils' parser is not used: one mount with an empty source, anywhere on the
 // node, makes it fail for all others.
-func mountsOn(target, mountInfo string) ([]*mountinfo.Info, error) {
+func mounts(mountInfo string, want func(target, fsType string) bool) ([]Mounted, error) {
 	// Before Linux 5.8 a table that changes while it is read may lack mounts that
 	// are there: it is read until it comes out the same twice.
 	data, err := utilio.ConsistentRead(mountInfo, consistentReads)
@@ -39,11 +40,19 @@ func mountsOn(target, mountInfo string) ([]*mountinfo.Info, error) {
 		return nil, fmt.Errorf("read %s: %w", mountInfo, err)
 	}
 	infos, err := mountinfo.GetMountsFromReader(bytes.NewReader(data), func(info *mountinfo.Info) (skip, stop bool) {
-		// The kernel marks a mount point whose directory is gone from the server.
-		return strings.TrimSuffix(info.Mountpoint, "//deleted") != target, false
+		return !want(mountPoint(info), info.FSType), false
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", mountInfo, err)
 	}
-	return infos, nil
+	found := make([]Mounted, 0, len(infos))
+	for _, info := range infos {
+		device := fmt.Sprintf("%d:%d", info.Major, info.Minor)
+		found = append(found, Mounted{mountPoint(info), Layer{Source: info.Source, FSType: info.FSType, Device: device}})
+	}
+	return found, nil
 }
+
+// mountPoint returns where a mount is. The kernel marks one whose directory is gone
+// from the server.
+func mountPoint(info *mountinfo.Info) string { return strings.TrimSuffix(info.Mountpoint, "//deleted") }

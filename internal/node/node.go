@@ -1,14 +1,16 @@
 // Package node is the CSI node service: it mounts volume directories on pods'
-// target paths and unmounts them.
+// target paths, unmounts them, and says how they are.
 package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"path/filepath"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -17,31 +19,77 @@ import (
 	"sharevol.dev/sharevol/internal/nfsmount"
 )
 
+// Every call ends in time, whatever the server does: kubelet gives up on one after 2
+// minutes, and what is killed at a deadline needs time to end and to be undone; see
+// nfsmount.Mounter for how much.
+const (
+	publishTimeout   = 70 * time.Second // and 35 s for killing and undoing
+	unpublishTimeout = 22 * time.Second // and 5 s for killing
+	trialTimeout     = 20 * time.Second
+	undoTimeout      = 15 * time.Second // and 5 s for killing
+)
+
+// DefaultKubeletDir is where kubelet has its folder unless it is told otherwise.
+const DefaultKubeletDir = "/var/lib/kubelet"
+
 // Mounter mounts NFS exports; see nfsmount.Mounter for what is promised.
 type Mounter interface {
 	Mount(ctx context.Context, source, target string, options []string) error
 	Unmount(ctx context.Context, target string) error
 	Layers(target string) ([]nfsmount.Layer, error)
+	Mounts() ([]nfsmount.Mounted, error)
+	Unended(target string) error
 	Check() error
+}
+
+// Options of a Server.
+type Options struct {
+	// NodeID is the node's name.
+	NodeID string
+	// KubeletDir is kubelet's folder, absolute; DefaultKubeletDir when empty. No
+	// path outside of it is touched for a request.
+	KubeletDir string
+	// TrialDir is a folder of the program's own, for the trial mounts that come before a
+	// stale mount is replaced; that for temporary files when empty.
+	TrialDir string
+	// Statfs asks the file system at path for its space, and may block for as long as its
+	// server does not answer; statfs(2) when nil.
+	Statfs func(path string) (Space, error)
+	// StatfsTimeout is how long an answer is waited for, 5 s when zero.
+	StatfsTimeout time.Duration
 }
 
 // Server is the node service. Its methods may be called concurrently; of two
 // calls for one target path the second gets Aborted while the first runs, and
-// kubelet repeats it.
+// kubelet repeats it. Nothing that it does for one volume waits for another's server.
 type Server struct {
 	csi.UnimplementedNodeServer
 	nodeID  string
 	mounter Mounter
+	folder  folder
+	prober  *prober
+	trials  trials
 
 	mu   sync.Mutex
-	busy map[string]bool // target paths that a call works on
+	busy map[string]bool // what calls work on: target paths, and sources of which one mount is allowed
 }
 
 var _ csi.NodeServer = (*Server)(nil)
 
-// New returns the node service of the node nodeID.
-func New(nodeID string, mounter Mounter) *Server {
-	return &Server{nodeID: nodeID, mounter: mounter, busy: map[string]bool{}}
+// New returns a node service.
+func New(mounter Mounter, options Options) *Server {
+	if options.KubeletDir == "" {
+		options.KubeletDir = DefaultKubeletDir
+	}
+	options.KubeletDir = filepath.Clean(options.KubeletDir)
+	return &Server{
+		nodeID:  options.NodeID,
+		mounter: mounter,
+		folder:  folder{path: options.KubeletDir, mounter: mounter},
+		prober:  newProber(options.Statfs, options.StatfsTimeout),
+		trials:  trials{dir: options.TrialDir, prefix: trialPrefix + rand.Text()[:8] + "-", mounter: mounter},
+		busy:    map[string]bool{},
+	}
 }
 
 // NodeGetInfo returns the node's id. Volumes have no topology and no limit.
@@ -49,169 +97,81 @@ func (s *Server) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.Nod
 	return &csi.NodeGetInfoResponse{NodeId: s.nodeID}, nil
 }
 
-// NodeGetCapabilities returns none: there is nothing to stage.
+// NodeGetCapabilities returns what goes beyond publishing: statistics, health, and the
+// two access modes that tell one writer on a node from several. There is nothing to stage.
 func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
-	return &csi.NodeGetCapabilitiesResponse{}, nil
+	var capabilities []*csi.NodeServiceCapability
+	for _, kind := range []csi.NodeServiceCapability_RPC_Type{
+		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+		volumeCondition,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_HEALTH,
+		csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	} {
+		capabilities = append(capabilities, &csi.NodeServiceCapability{
+			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: kind}},
+		})
+	}
+	return &csi.NodeGetCapabilitiesResponse{Capabilities: capabilities}, nil
 }
 
-// NodePublishVolume mounts the volume directory on the target path, which it
-// makes. It is idempotent: the volume already there is success and untouched.
-//
-// InvalidArgument lists every fault of the request. NotFound and PermissionDenied
-// are what the server said, and come only when nothing is mounted on the target:
-// after a final code kubelet forgets the mount. FailedPrecondition: the target is
-// no empty directory (what is in it is left alone), or the server led the mount
-// elsewhere. DeadlineExceeded, Aborted and Unavailable: to be repeated.
-func (s *Server) NodePublishVolume(ctx context.Context, request *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	p, err := parsePublish(request)
-	if err != nil {
-		return nil, status.Error(s.refusalCode(request.GetTargetPath()), err.Error())
-	}
-	release, err := s.occupy(p.target)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-
-	layers, err := s.mounter.Layers(p.target)
-	if err != nil {
-		return nil, status.Error(codes.Unavailable, err.Error())
-	}
-	if len(layers) > 0 {
-		if top := layers[len(layers)-1]; !top.Shows(p.source) {
-			return nil, status.Errorf(codes.Unavailable, "%s is mounted on the target path %s, not %s: left alone", top.Source, p.target, p.source)
-		}
-		return &csi.NodePublishVolumeResponse{}, nil
-	}
-	if err := prepareTarget(p.target); err != nil {
-		return nil, err
-	}
-	if err := s.mounter.Mount(ctx, p.source, p.target, p.options); err != nil {
-		return nil, s.mountFailed(p.target, err)
-	}
-	return &csi.NodePublishVolumeResponse{}, nil
-}
-
-// refusalCode is the code for a request with faults. InvalidArgument is final:
-// where an earlier version of ours has mounted the volume, kubelet must not forget it.
-func (s *Server) refusalCode(target string) codes.Code {
-	if checkTarget(target) == nil {
-		if layers, err := s.mounter.Layers(target); err != nil || len(layers) > 0 {
-			return codes.Unavailable
-		}
-	}
-	return codes.InvalidArgument
-}
-
-// mountFailed chooses the code for a mount that failed. A final one needs
-// certainty that nothing is mounted.
-func (s *Server) mountFailed(target string, err error) error {
-	code := codes.Unavailable
-	layers, layersErr := s.mounter.Layers(target)
-	switch {
-	case layersErr != nil || len(layers) > 0:
-		err = errors.Join(err, layersErr)
-	case errors.Is(err, context.DeadlineExceeded):
-		code = codes.DeadlineExceeded
-	case errors.Is(err, fs.ErrNotExist):
-		code = codes.NotFound
-	case errors.Is(err, fs.ErrPermission):
-		code = codes.PermissionDenied
-	case errors.Is(err, nfsmount.ErrSource):
-		code = codes.FailedPrecondition
-	}
-	return status.Error(code, err.Error())
-}
-
-// prepareTarget makes the target directory. kubelet has made its parents.
-func prepareTarget(target string) error {
-	if err := os.MkdirAll(target, 0o750); err != nil {
-		return status.Errorf(codes.FailedPrecondition, "make the target path: %v", err)
-	}
-	// Nothing is mounted here, so that these look at the node's own disk.
-	info, err := os.Lstat(target)
-	if err != nil {
-		return status.Errorf(codes.Internal, "look at the target path: %v", err)
-	}
-	if !info.IsDir() {
-		return status.Errorf(codes.FailedPrecondition, "the target path %s is not a directory: left alone", target)
-	}
-	return checkEmpty(target)
-}
-
-// checkEmpty refuses a directory with something in it, which would be hidden
-// below a mount: something wrote to the node's disk while nothing was mounted.
-func checkEmpty(target string) error {
-	entries, err := os.ReadDir(target)
-	if err != nil {
-		return status.Errorf(codes.Internal, "look into the target path: %v", err)
-	}
-	if len(entries) > 0 {
-		return status.Errorf(codes.FailedPrecondition, "the target path %s is on the node's own disk and holds %d files, for example %q: left alone, move them away",
-			target, len(entries), entries[0].Name())
-	}
-	return nil
-}
-
-// NodeUnpublishVolume unmounts whatever is on the target path and removes the
-// path, which must then be an empty directory. A missing target is success.
-func (s *Server) NodeUnpublishVolume(ctx context.Context, request *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
-	target := request.GetTargetPath()
-	var faults []error
-	if request.GetVolumeId() == "" {
-		faults = append(faults, errors.New("volume_id: required"))
-	}
-	if err := checkTarget(target); err != nil {
-		faults = append(faults, err)
-	}
-	if len(faults) > 0 {
-		return nil, status.Error(codes.InvalidArgument, joinFaults(faults))
-	}
-	release, err := s.occupy(target)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-
-	if err := s.mounter.Unmount(ctx, target); err != nil {
-		code := codes.Unavailable
-		if errors.Is(err, context.DeadlineExceeded) {
-			code = codes.DeadlineExceeded
-		}
-		return nil, status.Error(code, err.Error())
-	}
-	info, err := os.Lstat(target)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &csi.NodeUnpublishVolumeResponse{}, nil
-	}
-	if err != nil {
-		return nil, status.Errorf(codes.Internal, "look at the target path: %v", err)
-	}
-	if !info.IsDir() {
-		return nil, status.Errorf(codes.FailedPrecondition, "the target path %s is not a directory: left alone", target)
-	}
-	if err := checkEmpty(target); err != nil {
-		return nil, err
-	}
-	// rmdir fails on a directory that is not empty or a mount point, whatever has
-	// happened since.
-	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, status.Errorf(codes.Internal, "remove the target path: %v", err)
-	}
-	return &csi.NodeUnpublishVolumeResponse{}, nil
-}
-
-// occupy lets one call at a time work on target.
-func (s *Server) occupy(target string) (release func(), err error) {
+// occupy lets one call at a time work on each of what it is given.
+func (s *Server) occupy(what ...string) (release func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy[target] {
-		return nil, status.Error(codes.Aborted, fmt.Sprintf("another call works on %s", target))
+	for _, key := range what {
+		if s.busy[key] {
+			return nil, status.Errorf(codes.Aborted, "another call works on %s", key)
+		}
 	}
-	s.busy[target] = true
+	for _, key := range what {
+		s.busy[key] = true
+	}
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.busy, target)
+		for _, key := range what {
+			delete(s.busy, key)
+		}
 	}, nil
 }
+
+// look returns what is mounted on target. Where nothing is, and nothing may still
+// come from an earlier mount, the target is on the node's own disk, and only then may
+// it be touched: on a dead server a look would never end.
+func (s *Server) look(target string) ([]nfsmount.Layer, error) {
+	// In this order: what has ended by now shows in what is read next.
+	pending := s.mounter.Unended(target)
+	layers, err := s.mounter.Layers(target)
+	if err == nil && len(layers) == 0 {
+		err = pending
+	}
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, oneLine(err))
+	}
+	return layers, nil
+}
+
+// refuse returns an error with a final code, after which kubelet forgets the mount
+// and never unpublishes it: only where nothing is mounted on target, nor will be. Otherwise
+// the code is Unavailable.
+func (s *Server) refuse(target string, code codes.Code, message string) error {
+	layers, err := s.look(target)
+	switch {
+	case err != nil:
+		return status.Errorf(codes.Unavailable, "%s; %s", message, status.Convert(err).Message())
+	case len(layers) > 0:
+		return status.Errorf(codes.Unavailable, "%s; and %s is mounted on %s", message, layers[len(layers)-1].Source, target)
+	}
+	return status.Error(code, message)
+}
+
+// retryable returns an error that kubelet takes as: perhaps mounted, try again.
+func retryable(err error) error {
+	code := codes.Unavailable
+	if errors.Is(err, context.DeadlineExceeded) {
+		code = codes.DeadlineExceeded
+	}
+	return status.Error(code, oneLine(err))
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ") }

@@ -1,84 +1,115 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"io/fs"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/volume"
+	"sharevol.dev/sharevol/internal/nfsmount"
 )
 
-// publish is a valid NodePublishVolumeRequest.
-type publish struct {
-	source  string // what mount(8) mounts
-	target  string
-	options []string
-}
-
-// parsePublish reads a request. Its error names every fault.
-func parsePublish(request *csi.NodePublishVolumeRequest) (publish, error) {
-	var faults []error
-	if request.GetVolumeId() == "" {
-		faults = append(faults, errors.New("volume_id: required"))
+// NodePublishVolume mounts the volume directory on the target path, which it
+// makes. It is idempotent: the volume already there is success and untouched, if its
+// server answers. One that is stale is replaced once a trial mount of the same source
+// has succeeded elsewhere; until then it stays, and the answer is Unavailable.
+//
+// InvalidArgument lists every fault of the request. NotFound and PermissionDenied
+// are what the server said. FailedPrecondition: the target is no empty directory (what
+// is in it is left alone), or the server led the mount elsewhere, or the volume is for
+// one target of the node and mounted on another. These come only when nothing is mounted
+// on the target, nor will be: after a final code kubelet forgets the mount.
+// DeadlineExceeded, Aborted and Unavailable: to be repeated.
+func (s *Server) NodePublishVolume(ctx context.Context, request *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	p, faults := parsePublish(request)
+	var err error
+	p.target, err = s.folder.locate(request.GetTargetPath())
+	switch {
+	case errors.Is(err, errPath):
+		// Nothing of ours is there: such a path has never been accepted.
+		faults = append(faults, "target_"+err.Error())
+		return nil, status.Error(codes.InvalidArgument, strings.Join(faults, "; "))
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, status.Errorf(codes.FailedPrecondition, "the parent of the target path, which kubelet makes: %v", err)
+	case err != nil:
+		return nil, status.Error(codes.Unavailable, oneLine(err))
 	}
-	if err := checkTarget(request.GetTargetPath()); err != nil {
-		faults = append(faults, err)
+	keys := []string{p.target}
+	if p.single && len(faults) == 0 {
+		keys = append(keys, p.source)
 	}
-	dir, errs := volume.DirectoryFromAttributes(request.GetVolumeContext(), field.NewPath("volume_context"))
-	for _, err := range errs {
-		faults = append(faults, err)
-	}
-	options, err := mountOptions(request)
+	release, err := s.occupy(keys...)
 	if err != nil {
-		faults = append(faults, err)
+		return nil, err
 	}
+	defer release()
 	if len(faults) > 0 {
-		return publish{}, errors.New(joinFaults(faults))
+		// Not final where an earlier version of ours has mounted the volume.
+		return nil, s.refuse(p.target, codes.InvalidArgument, strings.Join(faults, "; "))
 	}
-	return publish{source: dir.Source(), target: request.GetTargetPath(), options: options}, nil
+	if err := s.publish(ctx, p); err != nil {
+		failed := status.Convert(err)
+		return nil, status.Error(failed.Code(), p.hide(failed.Message()))
+	}
+	return &csi.NodePublishVolumeResponse{}, nil
 }
 
-// mountOptions returns the capability's mount flags, with ro where the request
-// asks for it. The access mode does not: kubelet passes only a volume's first one.
-func mountOptions(request *csi.NodePublishVolumeRequest) ([]string, error) {
-	capability := request.GetVolumeCapability()
+func (s *Server) publish(ctx context.Context, p publish) error {
+	layers, err := s.look(p.target)
+	if err != nil {
+		return err
+	}
+	if len(layers) == 0 {
+		return s.mount(ctx, p)
+	}
+	top := layers[len(layers)-1]
+	if !top.Shows(p.source) {
+		return status.Errorf(codes.Unavailable, "%s is mounted on the target path %s, not %s: left alone", top.Source, p.target, p.source)
+	}
+	_, err = s.prober.ask(ctx, top.Device, p.target)
 	switch {
-	case capability == nil:
-		return nil, errors.New("volume_capability: required")
-	case capability.GetBlock() != nil:
-		return nil, errors.New("volume_capability: block volumes are not supported, only file systems")
+	case err == nil, errors.Is(err, fs.ErrPermission): // whoever refuses is there
+		return nil
+	case errors.Is(err, unix.ESTALE):
+		return s.replace(ctx, p)
 	}
-	var faults []error
-	options := append([]string(nil), capability.GetMount().GetMountFlags()...)
-	for _, option := range options {
-		if err := volume.CheckMountOption(option); err != nil {
-			faults = append(faults, fmt.Errorf("mount option %q: %w", option, err))
-		}
-	}
-	if request.GetReadonly() {
-		options = append(options, "ro")
-	}
-	return options, errors.Join(faults...)
+	return retryable(fmt.Errorf("%s is mounted on the target path %s already, but its server does not answer as it should; the mount is left alone: %w", top.Source, p.target, err))
 }
 
-func checkTarget(target string) error {
+// mount mounts a volume on a target on which nothing is mounted, as look has seen.
+func (s *Server) mount(ctx context.Context, p publish) error {
+	if err := s.checkSingle(p, nfsmount.Layer{}); err != nil {
+		return err
+	}
+	if err := prepareTarget(p.target); err != nil {
+		return err
+	}
+	if err := s.mounter.Mount(ctx, p.source, p.target, p.options); err != nil {
+		return s.mountFailed(p.target, err)
+	}
+	return s.stillSingle(ctx, p)
+}
+
+// mountFailed chooses the code for a mount that failed. A final one needs
+// certainty that nothing is mounted.
+func (s *Server) mountFailed(target string, err error) error {
 	switch {
-	case target == "":
-		return errors.New("target_path: required")
-	case !filepath.IsAbs(target) || filepath.Clean(target) != target || target == "/":
-		return fmt.Errorf("target_path: %q must be a clean absolute path below /", target)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nfsmount.ErrUnended):
+		return retryable(err)
+	case errors.Is(err, fs.ErrNotExist):
+		return s.refuse(target, codes.NotFound, oneLine(err))
+	case errors.Is(err, fs.ErrPermission):
+		return s.refuse(target, codes.PermissionDenied, oneLine(err))
+	case errors.Is(err, nfsmount.ErrSource):
+		return s.refuse(target, codes.FailedPrecondition, oneLine(err))
 	}
-	return nil
-}
-
-func joinFaults(faults []error) string {
-	messages := make([]string, 0, len(faults))
-	for _, fault := range faults {
-		messages = append(messages, strings.ReplaceAll(fault.Error(), "\n", "; "))
-	}
-	return strings.Join(messages, "; ")
+	return retryable(err)
 }

@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
+	"time"
 
 	"sharevol.dev/sharevol/internal/nfsmount"
 )
@@ -17,27 +19,46 @@ type Mounter struct {
 	// Exports maps a source ("server:/path") to the local directory that it shows.
 	// A source that is not in it does not exist on its server.
 	Exports map[string]string
+	// Devices maps a source to the number of its file system, "0:50" for those that are not in it.
+	Devices map[string]string
+	// ShownAs maps a source to what mountinfo shows for it, where that differs.
+	ShownAs map[string]string
 	// Block, when not nil, makes every Mount wait until it is closed or ctx ends.
 	Block chan struct{}
+	// BlockSource, when not empty, has Block apply to this source alone.
+	BlockSource string
+	// AfterMount, when not nil, is called before a Mount returns.
+	AfterMount func()
 	// CheckErr is what Check returns.
 	CheckErr error
 
-	mu     sync.Mutex
-	layers map[string][]nfsmount.Layer
-	calls  []Call
+	mu       sync.Mutex
+	layers   map[string][]nfsmount.Layer
+	failures map[string]error
+	unended  map[string]error
+	calls    []Call
+	unmounts []Call
 }
 
-// Call is one Mount that was asked for.
+// Call is one Mount or Unmount that was asked for.
 type Call struct {
 	Source, Target string
 	Options        []string
+	Deadline       time.Time // that of its context, zero for none
 }
 
 // Calls returns the Mounts so far, failed ones too.
 func (m *Mounter) Calls() []Call {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]Call(nil), m.calls...)
+	return slices.Clone(m.calls)
+}
+
+// Unmounts returns the Unmounts so far, failed ones too.
+func (m *Mounter) Unmounts() []Call {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.unmounts)
 }
 
 // Put shows source as mounted on target without a call, as if it had been there before.
@@ -50,14 +71,51 @@ func (m *Mounter) Put(target string, layer nfsmount.Layer) {
 	m.layers[target] = append(m.layers[target], layer)
 }
 
+// Fail has Mount fail with err for a source, or Unmount for a target; nil ends that.
+func (m *Mounter) Fail(what string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	set(&m.failures, what, err)
+}
+
+// SetUnended has an earlier mount be at work on target, as err says; nil ends that.
+func (m *Mounter) SetUnended(target string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	set(&m.unended, target, err)
+}
+
+func set(errs *map[string]error, key string, err error) {
+	if *errs == nil {
+		*errs = map[string]error{}
+	}
+	(*errs)[key] = err
+}
+
+func call(ctx context.Context, source, target string, options []string) Call {
+	deadline, _ := ctx.Deadline()
+	return Call{Source: source, Target: target, Options: options, Deadline: deadline}
+}
+
 // Mount shows source as mounted on target.
 func (m *Mounter) Mount(ctx context.Context, source, target string, options []string) error {
+	if m.AfterMount != nil {
+		defer m.AfterMount()
+	}
 	m.mu.Lock()
-	m.calls = append(m.calls, Call{Source: source, Target: target, Options: options})
+	m.calls = append(m.calls, call(ctx, source, target, options))
 	_, exists := m.Exports[source]
 	mounted := len(m.layers[target]) > 0
+	failure := m.failures[source]
+	layer := nfsmount.Layer{Source: source, FSType: "nfs4", Device: "0:50"}
+	if shown, set := m.ShownAs[source]; set {
+		layer.Source = shown
+	}
+	if device, set := m.Devices[source]; set {
+		layer.Device = device
+	}
 	m.mu.Unlock()
-	if m.Block != nil {
+	if m.Block != nil && (m.BlockSource == "" || m.BlockSource == source) {
 		select {
 		case <-m.Block:
 		case <-ctx.Done():
@@ -65,21 +123,27 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 		}
 	}
 	switch {
+	case failure != nil:
+		return failure
 	case mounted:
 		return fmt.Errorf("mount %s: something is mounted on %s", source, target)
 	case !exists:
 		return fmt.Errorf("mount %s: %w", source, fs.ErrNotExist)
 	}
-	m.Put(target, nfsmount.Layer{Source: source, FSType: "nfs4"})
+	m.Put(target, layer)
 	return nil
 }
 
 // Unmount takes all that is mounted on target away.
-func (m *Mounter) Unmount(_ context.Context, target string) error {
+func (m *Mounter) Unmount(ctx context.Context, target string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.unmounts = append(m.unmounts, call(ctx, "", target, nil))
+	if err := m.failures[target]; err != nil {
+		return err
+	}
 	delete(m.layers, target)
-	return nil
+	return m.unended[target]
 }
 
 // Shown returns the local directory that shows on target, "" if nothing is mounted there.
@@ -107,7 +171,29 @@ func (m *Mounter) Export(source, dir string) {
 func (m *Mounter) Layers(target string) ([]nfsmount.Layer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]nfsmount.Layer(nil), m.layers[target]...), nil
+	return slices.Clone(m.layers[target]), nil
+}
+
+// Mounts returns all that is mounted on any target, the NFS mounts of it.
+func (m *Mounter) Mounts() ([]nfsmount.Mounted, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var mounts []nfsmount.Mounted
+	for target, layers := range m.layers {
+		for _, layer := range layers {
+			if layer.NFS() {
+				mounts = append(mounts, nfsmount.Mounted{Target: target, Layer: layer})
+			}
+		}
+	}
+	return mounts, nil
+}
+
+// Unended returns what SetUnended says.
+func (m *Mounter) Unended(target string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unended[target]
 }
 
 // Check returns CheckErr.

@@ -84,6 +84,14 @@ func (n *node) NodeGetCapabilities(ctx context.Context, request *csi.NodeGetCapa
 	return n.plugin.NodeGetCapabilities(ctx, request)
 }
 
+func (n *node) NodeGetVolumeStats(ctx context.Context, request *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	return n.plugin.NodeGetVolumeStats(ctx, request)
+}
+
+func (n *node) NodeGetVolumeHealth(ctx context.Context, request *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
+	return n.plugin.NodeGetVolumeHealth(ctx, request)
+}
+
 func (n *node) NodePublishVolume(ctx context.Context, request *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
 	return n.plugin.NodePublishVolume(ctx, request)
 }

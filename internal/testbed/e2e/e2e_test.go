@@ -64,11 +64,13 @@ func TestEndToEnd(t *testing.T) {
 		{"Versions", w.testVersions},
 		{"TwoNamesOfOneServer", w.testTwoNamesOfOneServer},
 		{"LinkOnTheServer", w.testLinkOnTheServer},
+		{"Static", w.testStatic},
 		{"BadInput", w.testBadInput},
 		{"Health", w.testHealth},
 		{"Sanity", w.testSanity},
 		{"RestartNodePlugin", w.testRestartNodePlugin},
 		{"RepeatedEvent", w.testRepeatedEvent}, // a minute after BadInput, before the provisioner restarts
+		{"Registration", w.testRegistration},
 		{"RestartProvisioner", w.testRestartProvisioner},
 		{"Unprivileged", w.testUnprivileged},
 		{"Permissions", w.testPermissions}, // last: of all calls before

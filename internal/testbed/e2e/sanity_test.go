@@ -44,8 +44,9 @@ func (w world) testSanity(t *testing.T) {
 	sanity.GinkgoTest(&config)
 	gomega.RegisterFailHandler(ginkgo.Fail)
 	suite, reporter := ginkgo.GinkgoConfiguration()
-	// What a node plugin without optional capabilities has. The suite skips by itself
-	// the cases of staging, statistics, expansion and health, which it does not offer.
+	// What a node plugin has. The suite skips by itself the cases of staging and expansion,
+	// because there is nothing to stage and a directory has no size, and of the storage's health
+	// as a whole, because a node knows servers only by the volumes that it has mounted.
 	suite.FocusStrings = []string{"Identity Service", "Node Service"}
 	suite.FailOnEmpty = true
 	reporter.NoColor = true

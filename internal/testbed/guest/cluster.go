@@ -135,10 +135,14 @@ func (c *Cluster) start(running, starting context.Context) error {
 
 func (c *Cluster) launch(ctx context.Context, components []component) error {
 	for _, it := range components {
-		p, err := startProcess(ctx, testbed.GuestLogs, componentEnv, it.name, it.program, it.args...)
+		start := func() (*process, error) {
+			return startProcess(ctx, testbed.GuestLogs, componentEnv, it.name, it.program, it.args...)
+		}
+		p, err := start()
 		if err != nil {
 			return err
 		}
+		p.again = start
 		c.mu.Lock()
 		c.components = append(c.components, p)
 		c.mu.Unlock()

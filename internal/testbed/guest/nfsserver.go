@@ -49,6 +49,7 @@ mount -t nfsd nfsd /proc/fs/nfsd
 echo 10 >/proc/fs/nfsd/nfsv4gracetime
 echo 10 >/proc/fs/nfsd/nfsv4leasetime
 rpcbind -w
+rpc.statd --no-notify
 rpc.mountd
 `
 

@@ -23,6 +23,7 @@ type process struct {
 	name   string
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when it has ended
+	again  func() (*process, error)
 }
 
 // startProcess starts a component, which runs until stop or until ctx ends. It has a process group of its

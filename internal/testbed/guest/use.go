@@ -31,6 +31,29 @@ func (c *Cluster) ImportImage(ctx context.Context, tarPath string) error {
 	return nil
 }
 
+// Restart ends a component ("kubelet" for example) as an upgrade would, and starts it again. It returns
+// before the new one has done anything.
+func (c *Cluster) Restart(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, old := range c.components {
+		if old.name != name {
+			continue
+		}
+		if err := old.stop(); err != nil {
+			return err
+		}
+		p, err := old.again()
+		if err != nil {
+			return err
+		}
+		p.again = old.again
+		c.components[i] = p
+		return nil
+	}
+	return fmt.Errorf("restart %s: no such component", name)
+}
+
 // Stop ends the cluster's components, clients first. What containerd started keeps running until the
 // machine ends.
 func (c *Cluster) Stop() error {

@@ -203,25 +203,13 @@ func TestNodePod(t *testing.T) {
 	must(t, argument(node, "--driver-name") == in.driver.Name, "the driver's name")
 	must(t, argument(node, "--node-id") == "$(NODE_NAME)" && node.Env[0].ValueFrom.FieldRef.FieldPath == "spec.nodeName", "the node's name")
 
-	hostPaths := map[string]string{}
-	for _, v := range pod.Volumes {
-		hostPaths[v.Name] = v.HostPath.Path
-	}
-	on := func(c corev1.Container, path string) string { // the host's path of a path in the container
-		for _, m := range c.VolumeMounts {
-			if rest, found := strings.CutPrefix(path, m.MountPath+"/"); found {
-				return hostPaths[m.Name] + "/" + rest
-			}
-		}
-		return ""
-	}
-	socket := strings.TrimPrefix(argument(node, "--endpoint"), "unix://")
-	must(t, argument(registrar, "--csi-address") == socket && on(registrar, socket) == on(node, socket), "one socket")
-	must(t, argument(registrar, "--kubelet-registration-path") == on(node, socket), "kubelet is told where the socket is on the host")
-	must(t, on(registrar, "/registration/x") == "/var/lib/kubelet/plugins_registry/x", "kubelet's registration folder")
+	socket := socketOf(node)
+	must(t, argument(registrar, "--csi-address") == socket && onHost(pod, registrar, socket) == onHost(pod, node, socket), "one socket")
+	must(t, argument(registrar, "--kubelet-registration-path") == onHost(pod, node, socket), "kubelet is told where the socket is on the host")
+	must(t, onHost(pod, registrar, "/registration/x") == "/var/lib/kubelet/plugins_registry/x", "kubelet's registration folder")
 	for _, m := range node.VolumeMounts {
 		if m.Name == "pods" {
-			must(t, *m.MountPropagation == corev1.MountPropagationBidirectional && m.MountPath == hostPaths["pods"], "mounts reach the host, under one path")
+			must(t, *m.MountPropagation == corev1.MountPropagationBidirectional && onHost(pod, node, m.MountPath+"/x") == m.MountPath+"/x", "mounts reach the host, under one path")
 		}
 	}
 }
@@ -237,6 +225,7 @@ func TestProgramsTakeTheirArguments(t *testing.T) {
 		{"provisioner", in.deployment.Spec.Template.Spec.Containers[0]},
 		{"provisioner", render(t, "overlays", "unprivileged").deployment.Spec.Template.Spec.Containers[0]},
 		{"nodeplugin", in.daemonSet.Spec.Template.Spec.Containers[1]},
+		{"nodeplugin", render(t, "overlays", "no-sidecar").daemonSet.Spec.Template.Spec.Containers[0]},
 	} {
 		program, c := run.program, run.c
 		args := append([]string{"run", "-trimpath", "./" + program, "surplus"}, c.Args...)
@@ -270,9 +259,10 @@ func TestSELinuxIsAnOption(t *testing.T) {
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root(t), "manifests", "examples", "*.yaml"))
 	if err == nil {
-		files = append(files, filepath.Join(root(t), "manifests", "examples", "secret", "storageclass.yaml"))
+		files = append(files, filepath.Join(root(t), "manifests", "examples", "secret", "storageclass.yaml"),
+			filepath.Join(root(t), "manifests", "examples", "static", "volume.yaml"))
 	}
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 5 {
 		t.Fatalf("%v, %v", files, err)
 	}
 	for _, file := range files {
@@ -289,4 +279,17 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestREADMEHasTheStaticExample(t *testing.T) {
+	example, err := os.ReadFile(filepath.Join(root(t), "manifests", "examples", "static", "volume.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile(filepath.Join(root(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(example), "\n") // without the comment
+	must(t, strings.Contains(string(readme), "```yaml\n"+text+"```\n"), "README shows the example as it is")
 }

@@ -1,0 +1,106 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sharevol.dev/sharevol/internal/nfsmount"
+)
+
+// errPath says that a path is none on which a volume can be. It is the caller's fault.
+var errPath = errors.New("path")
+
+// folder is kubelet's folder on this node.
+type folder struct {
+	path    string
+	mounter Mounter
+}
+
+// locate returns path as mountinfo names it: with the links above it resolved. It must
+// be clean and absolute, and strictly below the folder, also once resolved; if not, the
+// error matches errPath. Another error, which may match fs.ErrNotExist, says why its
+// parent can't be found. The path itself is not looked at: it may be a mount whose
+// server is dead. Nor is anything below such a mount.
+func (f folder) locate(path string) (string, error) {
+	if path == "" {
+		return "", fmt.Errorf("%w: required", errPath)
+	}
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || strings.ContainsRune(path, 0) {
+		return "", fmt.Errorf("%w: %q must be a clean absolute path", errPath, path)
+	}
+	if len(path) > maxPath || len(filepath.Base(path)) > maxName {
+		return "", fmt.Errorf("%w: longer than Linux takes: %d bytes", errPath, len(path))
+	}
+	relative, below := strings.CutPrefix(path, f.path+"/")
+	if !below {
+		return "", f.outside(path)
+	}
+	root, err := filepath.EvalSymlinks(f.path)
+	if err != nil {
+		return "", err
+	}
+	mounts, err := f.mounter.Mounts()
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(root, relative)
+	for _, mounted := range mounts {
+		if within(path, mounted.Target) && within(mounted.Target, root) && strings.Contains(mounted.Target, volumesOfPods) {
+			return "", fmt.Errorf("%w: %q is inside of what is mounted on %s", errPath, path, mounted.Target)
+		}
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) || err != nil && strings.Contains(err.Error(), tooManyLinks) {
+		return "", fmt.Errorf("%w: %w", errPath, err) // and so can never have been a target
+	}
+	if err != nil {
+		return "", err
+	}
+	if parent != root && !within(parent, root) {
+		return "", f.outside(path)
+	}
+	return filepath.Join(parent, filepath.Base(path)), nil
+}
+
+func (f folder) outside(path string) error {
+	return fmt.Errorf("%w: %q is not below kubelet's folder %s (--kubelet-dir)", errPath, path, f.path)
+}
+
+const (
+	maxPath = 4000 // less than Linux's PATH_MAX by what a resolved link may add
+	maxName = 255  // Linux's NAME_MAX
+	// tooManyLinks is what filepath.EvalSymlinks says of a loop, which has no error of its own.
+	tooManyLinks = "too many links"
+)
+
+// within reports whether path is strictly below dir.
+func within(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
+
+// What kubelet's paths of pods' volumes have in common, and those of CSI drivers.
+const (
+	volumesOfPods = "/volumes/kubernetes.io~"
+	targets       = volumesOfPods + "csi/"
+)
+
+// volumes returns the NFS mounts on target paths of CSI volumes.
+func (f folder) volumes() ([]nfsmount.Mounted, error) {
+	root, err := filepath.EvalSymlinks(f.path)
+	if err != nil {
+		return nil, err
+	}
+	all, err := f.mounter.Mounts()
+	if err != nil {
+		return nil, err
+	}
+	var volumes []nfsmount.Mounted
+	for _, m := range all {
+		if within(m.Target, root) && strings.Contains(m.Target, targets) {
+			volumes = append(volumes, m)
+		}
+	}
+	return volumes, nil
+}

@@ -1,0 +1,59 @@
+package node
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// prepareTarget makes the target directory. Nothing is mounted on it, so that this
+// looks at the node's own disk.
+func prepareTarget(target string) error {
+	if err := os.Mkdir(target, 0o750); err == nil {
+		return nil
+	} else if !errors.Is(err, fs.ErrExist) {
+		return status.Errorf(codes.FailedPrecondition, "make the target path: %v", err)
+	}
+	return checkTarget(target)
+}
+
+// removeTarget removes the target directory, on which nothing is mounted, if it is
+// one and empty. That it is missing is fine.
+func removeTarget(target string) error {
+	err := checkTarget(target)
+	if err == nil {
+		// rmdir fails on a directory that is not empty or a mount point, whatever has
+		// happened since.
+		if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return status.Errorf(codes.Internal, "remove the target path: %v", err)
+		}
+	}
+	return err
+}
+
+// checkTarget refuses what is no directory, or one with something in it, which a
+// mount would hide: something wrote to the node's disk while nothing was mounted.
+func checkTarget(target string) error {
+	info, err := os.Lstat(target)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return status.Errorf(codes.Internal, "look at the target path: %v", err)
+	}
+	if !info.IsDir() {
+		return status.Errorf(codes.FailedPrecondition, "the target path %s is not a directory: left alone", target)
+	}
+	entries, err := os.ReadDir(target)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return status.Errorf(codes.Internal, "look into the target path: %v", err)
+	}
+	if len(entries) > 0 {
+		return status.Errorf(codes.FailedPrecondition, "the target path %s is on the node's own disk and holds %d files, for example %q: left alone, move them away",
+			target, len(entries), entries[0].Name())
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+// Package registration tells kubelet about a CSI driver, by kubelet's plugin
+// registration API, so that the driver needs no node-driver-registrar beside it.
+package registration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"k8s.io/klog/v2"
+	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"sharevol.dev/sharevol/internal/csiserver"
+)
+
+const (
+	// csiVersion is what kubelet is told for every version 1 of CSI, as
+	// node-driver-registrar does.
+	csiVersion = "1.0.0"
+	// defaultCheck is how soon a removed socket is noticed.
+	defaultCheck = 5 * time.Second
+	// stopGrace is how long kubelet's running call may take to be answered at a stop,
+	// and a new connection to say its first words: a stop waits for these.
+	stopGrace = 2 * time.Second
+)
+
+// errGone says that somebody removed the socket.
+var errGone = errors.New("the registration socket is gone")
+
+// Options say what kubelet is told, and where.
+type Options struct {
+	// Dir is kubelet's registration folder, as this process sees it.
+	Dir string
+	// Driver is the CSI driver's name.
+	Driver string
+	// Endpoint is the path of the driver's CSI socket, as kubelet sees it.
+	Endpoint string
+	// Check is how often Serve looks whether the socket is still there. Zero: every 5 s.
+	Check time.Duration
+}
+
+// Socket is the path at which kubelet finds the registration of driver in dir.
+func Socket(dir, driver string) string {
+	return filepath.Join(dir, driver+"-reg.sock")
+}
+
+// Registration is an open socket that kubelet asks about the driver.
+type Registration struct {
+	options  Options
+	path     string
+	listener *net.UnixListener
+	// made is the socket's own file: another one may be in its place by now.
+	made fs.FileInfo
+}
+
+// Listen opens the registration socket, in place of one that a killed process left
+// there. kubelet calls as soon as it sees the socket, and then calls the driver: that
+// must listen before. Anything at the socket's path that is no socket is left alone
+// and is an error, and so is a folder that is not there: kubelet would not look into
+// one that was made here. Serve must follow.
+func Listen(options Options) (*Registration, error) {
+	if options.Check <= 0 {
+		options.Check = defaultCheck
+	}
+	r := &Registration{options: options, path: Socket(options.Dir, options.Driver)}
+	if err := r.listen(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Registration) listen() error {
+	listener, err := csiserver.Listen(r.path)
+	if err != nil {
+		return fmt.Errorf("open the registration socket: %w", err)
+	}
+	// Closing would remove whatever is at the path by then.
+	listener.SetUnlinkOnClose(false)
+	made, err := os.Lstat(r.path)
+	if err != nil {
+		return errors.Join(fmt.Errorf("open the registration socket: %w", err), listener.Close())
+	}
+	r.listener, r.made = listener, made
+	return nil
+}
+
+// Serve answers kubelet until ctx ends, and removes the socket. A socket that
+// somebody removes meanwhile is made again, on which kubelet registers the driver
+// anew. It returns nil when ctx ended, and an error when kubelet refused the driver
+// or the socket can't be kept: both are mended, if at all, by a new start.
+func (r *Registration) Serve(ctx context.Context) error {
+	for {
+		err := r.serve(ctx)
+		if !errors.Is(err, errGone) {
+			return err
+		}
+		klog.InfoS("Somebody removed the registration socket: making it again", "socket", r.path)
+		if err := r.listen(); err != nil {
+			return err
+		}
+	}
+}
+
+// serve answers on one socket until ctx ends, kubelet refuses the driver or the
+// socket is gone.
+func (r *Registration) serve(ctx context.Context) error {
+	refused := make(chan error, 1)
+	server := grpc.NewServer(grpc.ConnectionTimeout(stopGrace))
+	registerapi.RegisterRegistrationServer(server, &service{options: r.options, refused: refused})
+	served := make(chan error, 1)
+	go func() {
+		defer close(served)
+		served <- server.Serve(r.listener)
+	}()
+
+	err := r.watch(ctx, refused, served)
+	// First of all, so that kubelet sends no more calls to a driver that is stopping.
+	err = errors.Join(err, r.remove())
+	force := time.AfterFunc(stopGrace, server.Stop)
+	defer force.Stop()
+	server.GracefulStop()
+	<-served
+	return err
+}
+
+// watch waits for the end of what serve does: nil for that of ctx.
+func (r *Registration) watch(ctx context.Context, refused, served <-chan error) error {
+	ticker := time.NewTicker(r.options.Check)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-refused:
+			return err
+		case err := <-served:
+			return fmt.Errorf("serve the registration on %s: %w", r.path, err)
+		case <-ticker.C:
+			if err := r.check(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// check returns errGone when nothing is at the socket's path, and another error when
+// something else is there.
+func (r *Registration) check() error {
+	info, err := os.Lstat(r.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errGone
+	case err != nil:
+		return err
+	case !os.SameFile(info, r.made):
+		return fmt.Errorf("something else was put in the place of the registration socket %s", r.path)
+	}
+	return nil
+}
+
+// remove removes the socket, but nothing that is in its place by now.
+func (r *Registration) remove() error {
+	if r.check() != nil {
+		return nil
+	}
+	if err := os.Remove(r.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the registration socket: %w", err)
+	}
+	return nil
+}
