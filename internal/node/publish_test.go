@@ -235,3 +235,26 @@ func TestMissingDirectoryIsNotFound(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A request may have a megabyte of faults in it, and more.
+func TestHugeFaultsHaveShortMessages(t *testing.T) {
+	f := newFixture(t)
+	huge := strings.Repeat("x ", 500_000)
+	for name, change := range map[string]func(*csi.NodePublishVolumeRequest){
+		"share":  func(r *csi.NodePublishVolumeRequest) { r.VolumeContext["share"] = "/" + huge },
+		"server": func(r *csi.NodePublishVolumeRequest) { r.VolumeContext["server"] = huge },
+		"option": func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.GetMount().MountFlags = []string{huge} },
+		"target": func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "/" + huge },
+		"commas": func(r *csi.NodePublishVolumeRequest) {
+			r.VolumeCapability.GetMount().MountFlags = []string{strings.Repeat(",", 500_000)}
+		},
+		"secret": func(r *csi.NodePublishVolumeRequest) {
+			r.Secrets = map[string]string{"mountOptions": strings.Repeat(",", 500_000)}
+		},
+	} {
+		err := f.tryPublish(change)
+		if n := len(status.Convert(err).Message()); n > 8<<10 || status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: code %s, message of %d bytes (%.80s)", name, status.Code(err), n, status.Convert(err).Message())
+		}
+	}
+}
