@@ -48,10 +48,9 @@ func (f folder) locate(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, mounted := range mounts {
-		if within(filepath.Join(root, relative), mounted.Target) && within(mounted.Target, root+"/pods") {
-			return "", fmt.Errorf("%w: %q is inside of what is mounted on %s", errPath, path, mounted.Target)
-		}
+	// Before anything is looked at: the server of a mount may be dead.
+	if err := checkInside(mounts, root, filepath.Join(root, relative)); err != nil {
+		return "", err
 	}
 	parent, err := filepath.EvalSymlinks(filepath.Join(root, filepath.Dir(relative)))
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) || err != nil && strings.Contains(err.Error(), tooManyLinks) {
@@ -64,7 +63,17 @@ func (f folder) locate(path string) (string, error) {
 	if relative, below = strings.CutPrefix(target, root+"/"); !below || !isTarget(relative) {
 		return "", f.outside(path)
 	}
-	return target, nil
+	return target, checkInside(mounts, root, target)
+}
+
+// checkInside refuses a path inside of what is mounted below the folder of all pods.
+func checkInside(mounts []nfsmount.Mounted, root, path string) error {
+	for _, mounted := range mounts {
+		if within(path, mounted.Target) && within(mounted.Target, root+"/pods") {
+			return fmt.Errorf("%w: %q is inside of what is mounted on %s", errPath, path, mounted.Target)
+		}
+	}
+	return nil
 }
 
 // isTarget reports whether a path below kubelet's folder is one at which kubelet has CSI
