@@ -102,7 +102,7 @@ func TestParts(t *testing.T) {
 	calling, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	client := csi.NewNodeClient(conn)
-	for target, want := range map[string]codes.Code{dir + "/gone/x": codes.OK, "/var/lib/kubelet/gone/x": codes.InvalidArgument} {
+	for target, want := range map[string]codes.Code{dir + "/pods/p/volumes/kubernetes.io~csi/v/gone": codes.OK, "/var/lib/kubelet/gone/x": codes.InvalidArgument} {
 		request := &csi.NodeUnpublishVolumeRequest{VolumeId: "v", TargetPath: target}
 		if _, err := client.NodeUnpublishVolume(calling, request, grpc.WaitForReady(true)); status.Code(err) != want {
 			t.Errorf("%s: %v", target, err)

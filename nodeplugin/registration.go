@@ -25,7 +25,7 @@ func (c *Config) checkRegistration(endpoint string) []error {
 		errs = append(errs, fmt.Errorf("--registration-dir=%q: the path of the socket in it %w", c.RegistrationDir, err))
 	}
 	// Any other path is one that this container alone has.
-	if endpoint != "" && !strings.HasPrefix(endpoint, c.KubeletDir+"/") {
+	if endpoint != "" && !strings.HasPrefix(endpoint, filepath.Clean(c.KubeletDir)+"/") {
 		errs = append(errs, fmt.Errorf("--endpoint=%q: must be below --kubelet-dir=%q with --registration-dir, because kubelet is told this path, for example unix://%s",
 			c.Endpoint, c.KubeletDir, filepath.Join(c.KubeletDir, "plugins", c.DriverName, "csi.sock")))
 	}

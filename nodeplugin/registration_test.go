@@ -158,3 +158,11 @@ func TestLeavesAFileInTheRegistrationFolderAlone(t *testing.T) {
 		t.Errorf("it holds %q, %v", content, err)
 	}
 }
+
+func TestKubeletDirWithASlashAtItsEnd(t *testing.T) {
+	config := Config{DriverName: "csi.sharevol.dev", NodeID: "n", HTTPAddress: "127.0.0.1:1", KubeletDir: "/var/lib/kubelet/",
+		RegistrationDir: "/var/lib/kubelet/plugins_registry", Endpoint: "unix:///var/lib/kubelet/plugins/csi.sharevol.dev/csi.sock"}
+	if err := config.Validate(); err != nil {
+		t.Error(err)
+	}
+}

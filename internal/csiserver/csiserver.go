@@ -45,9 +45,16 @@ func SocketPath(endpoint string) (string, error) {
 	return path, nil
 }
 
+// Socket is an open unix socket.
+type Socket struct {
+	*net.UnixListener
+	path string
+	made fs.FileInfo // its own file: another one may be in its place by now
+}
+
 // Listen opens the unix socket at path, for its owner only, in place of one that a
 // killed process left there. Anything else at path is left alone and is an error.
-func Listen(path string) (*net.UnixListener, error) {
+func Listen(path string) (*Socket, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -67,12 +74,44 @@ func Listen(path string) (*net.UnixListener, error) {
 		err := conn.Control(func(fd uintptr) { failed = syscall.Fchmod(int(fd), 0o600) })
 		return errors.Join(err, failed)
 	}}
-	listener, err := config.Listen(context.Background(), "unix", path)
+	opened, err := config.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, err
 	}
-	return listener.(*net.UnixListener), nil
+	listener := opened.(*net.UnixListener)
+	listener.SetUnlinkOnClose(false) // that would go by the name
+	made, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return &Socket{UnixListener: listener, path: path, made: made}, nil
 }
+
+// Check says whether the socket can be found at its path. The error matches
+// fs.ErrNotExist if nothing is there, and is another one if something else is.
+func (s *Socket) Check() error {
+	info, err := os.Lstat(s.path)
+	if err == nil && !os.SameFile(info, s.made) {
+		err = fmt.Errorf("something else was put in the place of the socket %s", s.path)
+	}
+	return err
+}
+
+// Remove removes the socket's file, but nothing that is in its place by now. Nobody
+// finds the socket any more then; who has found it goes on.
+func (s *Socket) Remove() error {
+	// While the socket is open, no other file gets its number.
+	if s.Check() != nil {
+		return nil
+	}
+	if err := os.Remove(s.path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Close removes the socket's file and closes the socket. A second Close is an error.
+func (s *Socket) Close() error { return errors.Join(s.Remove(), s.UnixListener.Close()) }
 
 // Services are what is served.
 type Services struct {
@@ -89,7 +128,7 @@ type Services struct {
 func Serve(ctx context.Context, listener net.Listener, services Services) error {
 	// A call that is cut off still ends in order: what it runs is killed, what it half did undone.
 	// A connection that says nothing would hold up the stop for two minutes.
-	server := grpc.NewServer(grpc.ChainUnaryInterceptor(services.observe, logCalls, recoverPanics), grpc.WaitForHandlers(true), grpc.ConnectionTimeout(stopGrace))
+	server := grpc.NewServer(grpc.ChainUnaryInterceptor(services.observe, logCalls, limit, recoverPanics), grpc.WaitForHandlers(true), grpc.ConnectionTimeout(stopGrace))
 	csi.RegisterIdentityServer(server, services.Identity)
 	csi.RegisterNodeServer(server, services.Node)
 	stopped := make(chan struct{})
@@ -151,10 +190,10 @@ func (s Services) observe(ctx context.Context, request any, info *grpc.UnaryServ
 func logCalls(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	fields := []any{"method", info.FullMethod}
 	if r, ok := request.(interface{ GetVolumeId() string }); ok {
-		fields = append(fields, "volume", r.GetVolumeId())
+		fields = append(fields, "volume", shorten(r.GetVolumeId()))
 	}
 	if r, ok := request.(interface{ GetTargetPath() string }); ok {
-		fields = append(fields, "targetPath", r.GetTargetPath())
+		fields = append(fields, "targetPath", shorten(r.GetTargetPath()))
 	}
 	logger := klog.FromContext(ctx).WithValues(fields...)
 	started := time.Now()
@@ -165,6 +204,26 @@ func logCalls(ctx context.Context, request any, info *grpc.UnaryServerInfo, hand
 	}
 	logger.V(4).Info("CSI call done", "duration", time.Since(started))
 	return answer, nil
+}
+
+// maxText is how much of a message goes to kubelet and into the log: a request may
+// have a megabyte of faults in it.
+const maxText = 4 << 10
+
+// limit shortens the messages of errors.
+func limit(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	answer, err := handle(ctx, request)
+	if said := status.Convert(err); len(said.Message()) > maxText {
+		err = status.Error(said.Code(), shorten(said.Message()))
+	}
+	return answer, err
+}
+
+func shorten(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return fmt.Sprintf("%s... and %d bytes more", strings.ToValidUTF8(text[:maxText], ""), len(text)-maxText)
 }
 
 // recoverPanics keeps one call's bug from ending the plugin for all volumes.

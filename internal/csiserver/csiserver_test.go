@@ -217,3 +217,28 @@ func TestCallsAreLoggedWithoutSecrets(t *testing.T) {
 		t.Errorf("a secret is in the log:\n%s", &log)
 	}
 }
+
+// A predecessor that ends late takes its successor's socket away.
+func TestTheSuccessorKeepsItsSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "csi.sock")
+	services := Services{Identity: csi.UnimplementedIdentityServer{}, Node: csi.UnimplementedNodeServer{}}
+	old, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, old, services) }()
+	successor, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = successor.Close() }()
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the successor's socket is gone: %v", err)
+	}
+}

@@ -58,7 +58,7 @@ func (m *Mounter) Layers(target string) ([]Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := mounts(m.options.MountInfo, func(on, _ string) bool { return on == target })
+	found, err := mounts(m.options.MountInfo, func(on string) bool { return on == target })
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (m *Mounter) Layers(target string) ([]Layer, error) {
 	return layers, nil
 }
 
-// Mounts returns every NFS mount of this machine, from mountinfo alone.
+// Mounts returns every mount of this machine, from mountinfo alone.
 func (m *Mounter) Mounts() ([]Mounted, error) {
-	return mounts(m.options.MountInfo, func(_, fsType string) bool { return Layer{FSType: fsType}.NFS() })
+	return mounts(m.options.MountInfo, func(string) bool { return true })
 }

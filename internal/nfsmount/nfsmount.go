@@ -90,7 +90,7 @@ func (m *Mounter) Check() error {
 			}
 		}
 	}
-	_, err := mounts(m.options.MountInfo, func(target, _ string) bool { return target == "/" })
+	_, err := mounts(m.options.MountInfo, func(target string) bool { return target == "/" })
 	return errors.Join(append(errs, err, adopt())...)
 }
 

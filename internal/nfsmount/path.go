@@ -32,7 +32,7 @@ func canonical(target string) (string, error) {
 //
 // mount-utils' parser is not used: one mount with an empty source, anywhere on the
 // node, makes it fail for all others.
-func mounts(mountInfo string, want func(target, fsType string) bool) ([]Mounted, error) {
+func mounts(mountInfo string, want func(target string) bool) ([]Mounted, error) {
 	// Before Linux 5.8 a table that changes while it is read may lack mounts that
 	// are there: it is read until it comes out the same twice.
 	data, err := utilio.ConsistentRead(mountInfo, consistentReads)
@@ -40,7 +40,7 @@ func mounts(mountInfo string, want func(target, fsType string) bool) ([]Mounted,
 		return nil, fmt.Errorf("read %s: %w", mountInfo, err)
 	}
 	infos, err := mountinfo.GetMountsFromReader(bytes.NewReader(data), func(info *mountinfo.Info) (skip, stop bool) {
-		return !want(mountPoint(info), info.FSType), false
+		return !want(mountPoint(info)), false
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", mountInfo, err)

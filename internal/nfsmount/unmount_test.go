@@ -79,16 +79,17 @@ func TestMountEndsSoonAfterItsContext(t *testing.T) {
 	}
 }
 
-func TestMountsListsNFSAlone(t *testing.T) {
+func TestMounts(t *testing.T) {
 	f := newFixture(t, "", "")
 	other := filepath.Join(f.dir, "other")
 	write(t, f.info, "39 30 0:49 / /run rw - tmpfs tmpfs rw\n"+entry(f.target, "nfs:/a")+
 		"41 30 0:51 /x "+other+"//deleted rw - nfs nfs:/b rw\n")
 	got, err := f.Mounts()
-	if err != nil || len(got) != 2 {
+	if err != nil || len(got) != 3 {
 		t.Fatalf("%v, %v", got, err)
 	}
 	for i, want := range []Mounted{
+		{"/run", Layer{Source: "tmpfs", FSType: "tmpfs", Device: "0:49"}},
 		{f.target, Layer{Source: "nfs:/a", FSType: "nfs4", Device: "0:50"}},
 		{other, Layer{Source: "nfs:/b", FSType: "nfs", Device: "0:51"}},
 	} {

@@ -95,3 +95,37 @@ func TestPublishWithoutAParent(t *testing.T) {
 		t.Errorf("it made kubelet's folders: %v", err)
 	}
 }
+
+// A subPath's bind mount, a staged volume: of a dead server a look would never end.
+func TestPathsBelowOtherMountsAreNotWalked(t *testing.T) {
+	f := newFixture(t)
+	for _, on := range []string{"pods/u/volume-subpaths/v/c/0", "plugins/kubernetes.io/csi/other/abc/globalmount"} {
+		dead := filepath.Join(f.kubelet, on)
+		if err := os.MkdirAll(filepath.Join(dead, "sub"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		f.mounter.Put(dead, nfsmount.Layer{Source: "dead:/x", FSType: "nfs4", Device: "0:77"})
+		err := f.unpublishFrom(filepath.Join(dead, "sub", "mount"))
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", on, err)
+		}
+	}
+}
+
+func TestTargetInsideOfAnotherVolume(t *testing.T) {
+	f := newFixture(t)
+	for _, path := range []string{"kubernetes.io~csi/ceph/mount", "kubernetes.io~empty-dir/scratch"} {
+		volume := filepath.Join(f.kubelet, "pods/u/volumes", path)
+		if err := os.MkdirAll(filepath.Join(volume, "data", "empty"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		f.mounter.Put(volume, nfsmount.Layer{Source: "/dev/rbd0", FSType: "ext4", Device: "252:0"})
+		err := f.unpublishFrom(filepath.Join(volume, "data", "empty"))
+		if _, gone := os.Lstat(filepath.Join(volume, "data", "empty")); gone != nil {
+			t.Errorf("unpublish removed a directory inside of the volume %s: %v", path, err)
+		}
+		if err := f.tryPublish(to(filepath.Join(volume, "data", "new"))); err == nil {
+			t.Errorf("publish mounted inside of the volume %s", path)
+		}
+	}
+}

@@ -63,6 +63,9 @@ func (g *guard) Unended(target string) error {
 	return g.Mounter.Unended(target)
 }
 
+// others is the volume of another driver, below kubelet's folder.
+const others = "pods/p/volumes/kubernetes.io~csi/others-v/mount"
+
 // fuzzFolder makes a kubelet's folder with links that lead out of it, beside a folder
 // that has to stay as it is.
 func fuzzFolder(f *testing.F) (folder, outside string) {
@@ -71,12 +74,19 @@ func fuzzFolder(f *testing.F) (folder, outside string) {
 		f.Fatal(err)
 	}
 	folder, outside = filepath.Join(dir, "kubelet"), filepath.Join(dir, "outside")
-	for _, path := range []string{filepath.Join(folder, "pods", "p", "volumes", "kubernetes.io~csi", "v"), filepath.Join(outside, "x", "y")} {
+	const volumes = "volumes/kubernetes.io~csi"
+	for _, path := range []string{
+		filepath.Join(folder, "pods/p", volumes, "v"), filepath.Join(folder, others, "data"),
+		filepath.Join(outside, "x", "y"), filepath.Join(outside, volumes, "v"),
+	} {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			f.Fatal(err)
 		}
 	}
-	for link, to := range map[string]string{"out": outside, "up": "..", "loop": "loop", "pods/in": "p", "pods/root": "/"} {
+	for link, to := range map[string]string{
+		"out": outside, "up": "..", "loop": "loop", "pods/in": "p", "pods/root": "/", "pods/out": outside, "pods/loop": "loop",
+		filepath.Join("pods/p", volumes, "out"): outside, filepath.Join("pods/p", volumes, "others"): filepath.Join(folder, others),
+	} {
 		if err := os.Symlink(to, filepath.Join(folder, link)); err != nil {
 			f.Fatal(err)
 		}
@@ -91,10 +101,21 @@ func FuzzRequests(f *testing.F) {
 	const target = "/pods/p/volumes/kubernetes.io~csi/v/mount"
 	f.Add(target, true, "id", "nfs", "/srv", "pvc-1", "nfsvers=4.2", "hard,timeo=100", int32(5), true)
 	f.Add("/pods/p/../../../outside/x", true, "id", "nfs", "/srv", "../pvc-1", "suid", "addr=x", int32(6), false)
+	// Links, and what is inside of another volume or is one.
+	for _, path := range []string{
+		"pods/out/volumes/kubernetes.io~csi/v/mount", "pods/p/volumes/kubernetes.io~csi/out/mount", "pods/in/volumes/kubernetes.io~csi/v/mount",
+		"pods/root/volumes/kubernetes.io~csi/v/mount", "pods/loop/volumes/kubernetes.io~csi/v/mount", others, others + "/data", others + "/new",
+		"pods/p/volumes/kubernetes.io~csi/others/data", "pods/p/volumes/kubernetes.io~csi/v/../../../../../../outside/x", "pods",
+	} {
+		f.Add("/"+path, true, "id", "nfs", "/srv", "pvc-1", "", "", int32(5), false)
+	}
 	f.Add("/etc/passwd", false, "", "-o", "srv", `..\x`, "", "", int32(0), false)
 	folder, outside := fuzzFolder(f)
 	f.Fuzz(func(t *testing.T, path string, below bool, id, server, share, subDir, flags, secret string, mode int32, readOnly bool) {
 		g := &guard{Mounter: &fakemount.Mounter{}, t: t, folder: folder}
+		for _, path := range []string{"pods", others} {
+			g.Put(filepath.Join(folder, path), nfsmount.Layer{Source: "/dev/rbd0", FSType: "ext4", Device: "252:0"})
+		}
 		s := node.New(g, node.Options{KubeletDir: folder, TrialDir: folder, Statfs: func(string) (node.Space, error) { return node.Space{}, nil }})
 		if below {
 			path = folder + path
@@ -127,8 +148,11 @@ func FuzzRequests(f *testing.F) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if mounts, _ := g.Mounts(); len(mounts) > 0 {
-			t.Errorf("left mounted: %v", mounts)
+		if mounts, _ := g.Mounts(); len(mounts) != 2 || mounts[0].NFS() || mounts[1].NFS() {
+			t.Errorf("mounted afterwards: %v", mounts)
+		}
+		if _, err := os.Stat(filepath.Join(folder, others, "data")); err != nil {
+			t.Errorf("in another driver's volume: %v", err)
 		}
 		if entries, err := os.ReadDir(filepath.Join(outside, "x")); err != nil || len(entries) != 1 {
 			t.Errorf("outside: %v, %v", entries, err)

@@ -76,12 +76,17 @@ func (s *Server) publish(ctx context.Context, p publish) error {
 	}
 	_, err = s.prober.ask(ctx, top.Device, p.target)
 	switch {
-	case err == nil, errors.Is(err, fs.ErrPermission): // whoever refuses is there
+	case lives(err):
 		return nil
 	case errors.Is(err, unix.ESTALE):
-		return s.replace(ctx, p)
+		return s.replace(ctx, p, layers)
 	}
 	return retryable(fmt.Errorf("%s is mounted on the target path %s already, but its server does not answer as it should; the mount is left alone: %w", top.Source, p.target, err))
+}
+
+// lives reports whether a server that was asked about a mount knows it, by its answer.
+func lives(err error) bool {
+	return err == nil || errors.Is(err, fs.ErrPermission) // whoever refuses is there
 }
 
 // mount mounts a volume on a target on which nothing is mounted, as look has seen.

@@ -70,7 +70,7 @@ func TestMountOptionsOfTheAttributes(t *testing.T) {
 	if _, err := f.node.NodePublishVolume(ctx, request); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"nfsvers=4.2", "hard", "noatime", "retrans=3", "sec=krb5", "ro"}) {
+	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"sec=krb5", "nfsvers=4.2", "hard", "noatime", "retrans=3", "ro"}) {
 		t.Errorf("options %v", got)
 	}
 	for _, refused := range []string{"hard,addr=192.0.2.1", "bind", "hard,,soft"} {
@@ -259,5 +259,28 @@ func TestMissingDirectoryIsNotFound(t *testing.T) {
 	err := f.tryPublish(func(r *csi.NodePublishVolumeRequest) { r.VolumeContext["subDir"] = "pvc-2" })
 	if status.Code(err) != codes.NotFound {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A request may have a megabyte of faults in it, and more.
+func TestHugeFaultsHaveShortMessages(t *testing.T) {
+	f := newFixture(t)
+	huge := strings.Repeat("x ", 500_000)
+	for name, change := range map[string]func(*csi.NodePublishVolumeRequest){
+		"share":  func(r *csi.NodePublishVolumeRequest) { r.VolumeContext["share"] = "/" + huge },
+		"server": func(r *csi.NodePublishVolumeRequest) { r.VolumeContext["server"] = huge },
+		"option": func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.GetMount().MountFlags = []string{huge} },
+		"target": func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "/" + huge },
+		"commas": func(r *csi.NodePublishVolumeRequest) {
+			r.VolumeCapability.GetMount().MountFlags = []string{strings.Repeat(",", 500_000)}
+		},
+		"secret": func(r *csi.NodePublishVolumeRequest) {
+			r.Secrets = map[string]string{"mountOptions": strings.Repeat(",", 500_000)}
+		},
+	} {
+		err := f.tryPublish(change)
+		if n := len(status.Convert(err).Message()); n > 8<<10 || status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: code %s, message of %d bytes (%.80s)", name, status.Code(err), n, status.Convert(err).Message())
+		}
 	}
 }

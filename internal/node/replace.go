@@ -9,17 +9,30 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
+
+	"sharevol.dev/sharevol/internal/nfsmount"
 )
 
 // replace puts a new mount in the place of a stale one, whose directory or export the
-// server has forgotten, as soon as a new mount can be had. Containers that run keep
-// the old one until they are restarted.
-func (s *Server) replace(ctx context.Context, p publish) error {
+// server has forgotten, as soon as a new mount can be had, and if it is stale still.
+// Containers that run keep the old one until they are restarted.
+func (s *Server) replace(ctx context.Context, p publish, layers []nfsmount.Layer) error {
+	if n := len(layers); n > 1 {
+		return status.Errorf(codes.Unavailable, "the mount of %s on %s is stale, and left alone because there is another one, of %s, below it", p.source, p.target, layers[n-2].Source)
+	}
 	if err := s.trials.mount(ctx, p); err != nil {
 		return status.Errorf(codes.Unavailable, "the mount of %s on %s is stale, and left alone because it can't be mounted anew: %s", p.source, p.target, oneLine(err))
+	}
+	// A server that has just started, or loads its exports, may have meant only a moment.
+	switch _, err := s.prober.ask(ctx, layers[0].Device, p.target); {
+	case lives(err):
+		return nil
+	case !errors.Is(err, unix.ESTALE):
+		return retryable(fmt.Errorf("%s is mounted on %s, and its server does not answer as it should; the mount is left alone: %w", p.source, p.target, err))
 	}
 	klog.FromContext(ctx).Info("Replacing a stale mount", "source", p.source)
 	if err := s.mounter.Unmount(ctx, p.target); err != nil {
@@ -92,8 +105,8 @@ func (t trials) tidy(ctx context.Context) error {
 
 // removeDir removes an empty directory that is no mount point, and nothing else.
 func removeDir(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err := unix.Rmdir(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", path, err)
 	}
 	return nil
 }

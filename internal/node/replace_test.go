@@ -131,3 +131,35 @@ func TestTidyLeavesTrialsOfItsOwnAlone(t *testing.T) {
 		t.Errorf("unmounted %v", unmounts)
 	}
 }
+
+// The server answers ESTALE only until its exports are loaded (a failover, exportfs -r). The
+// mount lives again by the time that the trial has succeeded.
+func TestStaleForAMoment(t *testing.T) {
+	f := newFixture(t)
+	f.publish(t)
+	f.statfs.Fail(f.target, unix.ESTALE)
+	f.mounter.AfterMount = func() { f.statfs.Fail(f.target, nil) } // the trial: the server has its exports again
+	before := len(f.mounter.Unmounts())
+	if err := f.tryPublish(unchanged); err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range f.mounter.Unmounts()[before:] {
+		if u.Target == f.target {
+			t.Error("a mount that answers again was taken from under its pod")
+		}
+	}
+}
+
+// What is below the stale mount may be in use: it is left alone, with an error.
+func TestStaleOverAnotherMount(t *testing.T) {
+	f := newFixture(t)
+	f.mounter.Put(f.target, nfsmount.Layer{Source: "other:/live", FSType: "nfs4", Device: "0:99"})
+	f.mounter.Put(f.target, nfsmount.Layer{Source: source, FSType: "nfs4", Device: "0:50"})
+	f.statfs.Fail(f.target, unix.ESTALE)
+	if err := f.tryPublish(unchanged); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "other:/live") {
+		t.Errorf("got %v", err)
+	}
+	if n := f.mounted(t, f.target); n != 2 {
+		t.Errorf("%d layers are left", n)
+	}
+}

@@ -47,10 +47,11 @@ func parsePublish(request *csi.NodePublishVolumeRequest) (publish, []string) {
 			faults = append(faults, fmt.Sprintf("secrets[%s]: %v", secretKey, err))
 		}
 	}
-	p.options = slices.Concat(options, written, p.hidden)
+	// The last one counts: a secret may add to what the volume says, and widen nothing.
+	p.options = slices.Concat(p.hidden, options, written)
 	// The access mode says nothing of this: kubelet passes only a volume's first one.
 	if request.GetReadonly() {
-		p.options = append(p.options, "ro") // the last one counts
+		p.options = append(p.options, "ro")
 	}
 	if len(faults) == 0 {
 		p.source = dir.Source()
@@ -68,6 +69,9 @@ func capabilityOptions(capability *csi.VolumeCapability) ([]string, error) {
 	}
 	var faults []error
 	options := capability.GetMount().GetMountFlags()
+	if n := len(strings.Join(options, ",")); n > volume.MaxMountOptions {
+		return nil, fmt.Errorf("mount options: %d bytes are more than mount(2) takes, %d", n, volume.MaxMountOptions)
+	}
 	for _, option := range options {
 		if err := volume.CheckMountOption(option); err != nil {
 			faults = append(faults, fmt.Errorf("mount option %q: %w", option, err))
@@ -83,13 +87,17 @@ const minHidden = 4
 // hide takes out of a message what nobody may read: mount(8) may say which of its
 // options it does not like.
 func (p publish) hide(message string) string {
+	var secrets []string
 	for _, option := range p.hidden {
 		_, value, _ := strings.Cut(option, "=")
-		for _, secret := range []string{option, value} {
-			if len(secret) >= minHidden {
-				message = strings.ReplaceAll(message, secret, "[from the secret]")
-			}
-		}
+		secrets = append(secrets, option, value)
 	}
-	return message
+	secrets = slices.DeleteFunc(secrets, func(s string) bool { return len(s) < minHidden })
+	// Of those that begin alike the longest first. What is put in is not looked at again.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, secret := range slices.Compact(secrets) {
+		pairs = append(pairs, secret, "[from the secret]")
+	}
+	return strings.NewReplacer(pairs...).Replace(message)
 }

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestMountOptionsFromTheSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	// ro is the last, so that it counts.
-	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"nfsvers=4.2", "hard", "rw", "timeo=100", "ro"}) {
+	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"rw", "timeo=100", "nfsvers=4.2", "hard", "ro"}) {
 		t.Errorf("options %v", got)
 	}
 }
@@ -63,5 +64,43 @@ func TestSecretCantRedirectAMount(t *testing.T) {
 	}
 	if calls := f.mounter.Calls(); len(calls) > 0 {
 		t.Errorf("mounted %v", calls)
+	}
+}
+
+func TestOneSecretBeginsWithAnother(t *testing.T) {
+	f := newFixture(t)
+	f.mounter.Fail(source, fmt.Errorf("mount.nfs: bad option clientaddr=10.1.2.34secret"))
+	err := f.tryPublish(func(r *csi.NodePublishVolumeRequest) {
+		r.Secrets = map[string]string{"mountOptions": "clientaddr=10.1.2.3,clientaddr=10.1.2.34secret"}
+	})
+	if strings.Contains(err.Error(), "4secret") {
+		t.Errorf("the secret is shown: %v", err)
+	}
+}
+
+// What is put in a secret's place is not looked through for secrets: the message would
+// grow beyond all memory.
+func TestHidingIsDoneOnce(t *testing.T) {
+	f := newFixture(t)
+	f.mounter.Fail(source, fmt.Errorf("mount nfs:/srv/secret: exit status 32"))
+	err := f.tryPublish(func(r *csi.NodePublishVolumeRequest) {
+		r.Secrets = map[string]string{"mountOptions": strings.TrimSuffix(strings.Repeat("from,secret,", 14), ",")}
+	})
+	if n := len(status.Convert(err).Message()); n > 1000 {
+		t.Errorf("a secret of %d bytes makes a message of %d bytes (%s)", len("from,secret,")*14, n, status.Code(err))
+	}
+}
+
+func TestASecretWidensNothing(t *testing.T) {
+	f := newFixture(t)
+	err := f.tryPublish(func(r *csi.NodePublishVolumeRequest) {
+		r.VolumeCapability.GetMount().MountFlags = []string{"ro", "sec=krb5"}
+		withSecret("rw,sec=sys")(r)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"rw", "sec=sys", "ro", "sec=krb5"}) {
+		t.Errorf("options %v", got)
 	}
 }

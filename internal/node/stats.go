@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"sharevol.dev/sharevol/internal/nfsmount"
 )
 
 // CSI 1.13 has taken the volume condition out of its specification, for
@@ -93,7 +95,7 @@ func (s *Server) measure(ctx context.Context, path string) (Space, error) {
 	space, err := s.prober.ask(ctx, top.Device, target)
 	switch {
 	case err == nil:
-		return space, nil
+		return space, s.stillThere(target, top)
 	case errors.Is(err, errNoAnswer):
 		return space, &ailment{"NoAnswer", fmt.Sprintf("%s: %v", top.Source, err)}
 	case errors.Is(err, errNoTurn), ctx.Err() != nil:
@@ -102,6 +104,20 @@ func (s *Server) measure(ctx context.Context, path string) (Space, error) {
 		return space, &ailment{"Stale", fmt.Sprintf("%s: the server does not know this directory any more; a pod that is made anew gets a new mount: %v", top.Source, err)}
 	}
 	return space, &ailment{"Failed", fmt.Sprintf("%s: %v", top.Source, err)}
+}
+
+// stillThere returns an error unless top is what is on target. If it is not, what was
+// asked may have been the node's own disk.
+func (s *Server) stillThere(target string, top nfsmount.Layer) error {
+	layers, err := s.mounter.Layers(target)
+	switch {
+	case err != nil:
+		return status.Error(codes.Unavailable, oneLine(err))
+	case len(layers) > 0 && layers[len(layers)-1] == top:
+		return nil
+	}
+	s.prober.forget(target)
+	return status.Errorf(codes.NotFound, "the volume on %s was unmounted meanwhile", target)
 }
 
 func (s Space) usage() []*csi.VolumeUsage {

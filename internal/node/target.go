@@ -2,9 +2,11 @@ package node
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -25,10 +27,10 @@ func prepareTarget(target string) error {
 func removeTarget(target string) error {
 	err := checkTarget(target)
 	if err == nil {
-		// rmdir fails on a directory that is not empty or a mount point, whatever has
+		// rmdir fails on what is no directory, not empty or a mount point, whatever has
 		// happened since.
-		if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return status.Errorf(codes.Internal, "remove the target path: %v", err)
+		if err := unix.Rmdir(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return status.Errorf(codes.Internal, "remove the target path %s: %v", target, err)
 		}
 	}
 	return err
@@ -47,13 +49,21 @@ func checkTarget(target string) error {
 	if !info.IsDir() {
 		return status.Errorf(codes.FailedPrecondition, "the target path %s is not a directory: left alone", target)
 	}
-	entries, err := os.ReadDir(target)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	dir, err := os.Open(target)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return status.Errorf(codes.Internal, "look into the target path: %v", err)
 	}
-	if len(entries) > 0 {
-		return status.Errorf(codes.FailedPrecondition, "the target path %s is on the node's own disk and holds %d files, for example %q: left alone, move them away",
-			target, len(entries), entries[0].Name())
+	defer func() { _ = dir.Close() }()
+	names, err := dir.Readdirnames(1) // there may be very many
+	if err != nil && !errors.Is(err, io.EOF) {
+		return status.Errorf(codes.Internal, "look into the target path: %v", err)
+	}
+	if len(names) > 0 {
+		return status.Errorf(codes.FailedPrecondition, "the target path %s is on the node's own disk and holds files, for example %q: left alone, move them away",
+			target, names[0])
 	}
 	return nil
 }

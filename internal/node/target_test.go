@@ -1,8 +1,10 @@
 package node_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -52,5 +54,30 @@ func TestATargetThatIsNoDirectoryIsLeftAlone(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A target with very many files on the node's disk: what a look at it costs.
+func TestATargetWithManyFiles(t *testing.T) {
+	f := newFixture(t)
+	if err := os.Mkdir(f.target, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const files = 20_000
+	for i := range files {
+		if err := os.WriteFile(fmt.Sprintf("%s/some-file-of-an-application-%07d.data", f.target, i), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	err := f.unpublish()
+	runtime.ReadMemStats(&after)
+	if status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("got %v", err)
+	}
+	if taken := after.TotalAlloc - before.TotalAlloc; taken > 1<<20 {
+		t.Errorf("%d files: unpublish allocated %d KiB", files, taken>>10)
 	}
 }

@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"sharevol.dev/sharevol/internal/nfsmount"
 )
 
-// NodeUnpublishVolume unmounts whatever is on the target path and removes the
-// path, which must then be an empty directory (FailedPrecondition if it is not). A
-// missing target is success. It returns within 30 s, whatever the server does.
+// NodeUnpublishVolume unmounts all that is on the target path and removes the
+// path, which must then be an empty directory. FailedPrecondition: it is not, or
+// what is mounted there is not NFS; both are left alone. A missing target is success. It returns within 30 s, whatever the server does.
 func (s *Server) NodeUnpublishVolume(ctx context.Context, request *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, unpublishTimeout)
 	defer cancel()
@@ -39,6 +42,9 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, request *csi.NodeUnpub
 	}
 	defer release()
 
+	if err := s.checkOurs(target); err != nil {
+		return nil, err
+	}
 	if err := s.mounter.Unmount(ctx, target); err != nil {
 		return nil, retryable(err)
 	}
@@ -47,4 +53,16 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, request *csi.NodeUnpub
 		return nil, err
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+// checkOurs refuses a target on which something is mounted, and nothing of it is NFS.
+func (s *Server) checkOurs(target string) error {
+	layers, err := s.mounter.Layers(target)
+	if err != nil {
+		return status.Error(codes.Unavailable, oneLine(err))
+	}
+	if len(layers) > 0 && !slices.ContainsFunc(layers, nfsmount.Layer.NFS) {
+		return status.Errorf(codes.FailedPrecondition, "%s (%s) is mounted on %s: not a volume of this driver, left alone", layers[0].Source, layers[0].FSType, target)
+	}
+	return nil
 }

@@ -93,12 +93,29 @@ func TestUnpublishTakesEveryLayer(t *testing.T) {
 func TestUnpublishOfWhatIsGone(t *testing.T) {
 	f := newFixture(t)
 	for name, target := range map[string]string{
-		"the target":      f.target,
-		"the pod":         filepath.Join(f.kubelet, "pods", "gone", "volumes", "kubernetes.io~csi", "x", "mount"),
-		"kubelet's files": filepath.Join(f.kubelet, "x"),
+		"the target": f.target,
+		"the pod":    filepath.Join(f.kubelet, "pods", "gone", "volumes", "kubernetes.io~csi", "x", "mount"),
+		"the volume": filepath.Join(f.kubelet, "pods", "uid", "volumes", "kubernetes.io~csi", "gone", "mount"),
 	} {
 		if err := f.unpublishFrom(target); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// All pods' folder, which is a mount in the plugin's container: with it all volumes of
+// the node would go. Others' volumes.
+func TestUnpublishOfWhatIsNotOurs(t *testing.T) {
+	f := newFixture(t)
+	for _, path := range []string{"pods", "pods/u/volumes/kubernetes.io~projected/token", "pods/u/volumes/kubernetes.io~csi/ceph/mount"} {
+		on := filepath.Join(f.kubelet, path)
+		if err := os.MkdirAll(on, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		f.mounter.Put(on, nfsmount.Layer{Source: "tmpfs", FSType: "tmpfs", Device: "0:33"})
+		err := f.unpublishFrom(on)
+		if f.mounted(t, on) == 0 {
+			t.Errorf("%s, a tmpfs, was unmounted: %v", path, err)
 		}
 	}
 }

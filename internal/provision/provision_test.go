@@ -126,7 +126,7 @@ func TestMountOptionsComeFromClassAndSecret(t *testing.T) {
 	options.StorageClass.Parameters["csi.storage.k8s.io/provisioner-secret-namespace"] = "storage"
 	pv, _, err := f.Provision(ctx, options)
 	check(t, err)
-	want := []string{"nfsvers=4.2", "hard", "sec=krb5", "timeo=50"}
+	want := []string{"sec=krb5", "timeo=50", "nfsvers=4.2", "hard"} // the last one counts
 	if got := f.shares.Ref("nfs.example.com:/srv/volumes/pvc-1").MountOptions; !slices.Equal(got, want) {
 		t.Errorf("made with %q", got)
 	}
@@ -140,7 +140,7 @@ func TestMountOptionsComeFromClassAndSecret(t *testing.T) {
 	check(t, f.client.CoreV1().Secrets("storage").Delete(ctx, "nfs-team-a", metav1.DeleteOptions{}))
 	// Without the secret, which went with its namespace, the volume's own options must do.
 	ref, err = f.deletionRef(ctx, existing{mountOptions: pv.Spec.MountOptions}, pv)
-	if err != nil || !slices.Equal(ref.MountOptions, want[:2]) {
+	if err != nil || !slices.Equal(ref.MountOptions, want[2:]) {
 		t.Errorf("without the secret: %q, %v", ref.MountOptions, err)
 	}
 	f.client.PrependReactor("get", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {

@@ -37,7 +37,8 @@ func (p *Provisioner) ref(ctx context.Context, s volume.Share, options []string,
 	if err != nil {
 		return ref, fmt.Errorf("%s, key %s: %w", what, secretKey, err)
 	}
-	ref.MountOptions = append(slices.Clone(options), more...)
+	// The last one counts: a secret may add to what the class says, and widen nothing.
+	ref.MountOptions = slices.Concat(more, options)
 	return ref, nil
 }
 

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -52,11 +50,9 @@ func Socket(dir, driver string) string {
 
 // Registration is an open socket that kubelet asks about the driver.
 type Registration struct {
-	options  Options
-	path     string
-	listener *net.UnixListener
-	// made is the socket's own file: another one may be in its place by now.
-	made fs.FileInfo
+	options Options
+	path    string
+	socket  *csiserver.Socket
 }
 
 // Listen opens the registration socket, in place of one that a killed process left
@@ -69,24 +65,13 @@ func Listen(options Options) (*Registration, error) {
 		options.Check = defaultCheck
 	}
 	r := &Registration{options: options, path: Socket(options.Dir, options.Driver)}
-	if err := r.listen(); err != nil {
-		return nil, err
-	}
-	return r, nil
+	return r, r.listen()
 }
 
-func (r *Registration) listen() error {
-	listener, err := csiserver.Listen(r.path)
-	if err != nil {
+func (r *Registration) listen() (err error) {
+	if r.socket, err = csiserver.Listen(r.path); err != nil {
 		return fmt.Errorf("open the registration socket: %w", err)
 	}
-	// Closing would remove whatever is at the path by then.
-	listener.SetUnlinkOnClose(false)
-	made, err := os.Lstat(r.path)
-	if err != nil {
-		return errors.Join(fmt.Errorf("open the registration socket: %w", err), listener.Close())
-	}
-	r.listener, r.made = listener, made
 	return nil
 }
 
@@ -116,12 +101,14 @@ func (r *Registration) serve(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() {
 		defer close(served)
-		served <- server.Serve(r.listener)
+		served <- server.Serve(r.socket)
 	}()
 
 	err := r.watch(ctx, refused, served)
 	// First of all, so that kubelet sends no more calls to a driver that is stopping.
-	err = errors.Join(err, r.remove())
+	if removeErr := r.socket.Remove(); removeErr != nil {
+		err = errors.Join(err, fmt.Errorf("remove the registration socket: %w", removeErr))
+	}
 	force := time.AfterFunc(stopGrace, server.Stop)
 	defer force.Stop()
 	server.GracefulStop()
@@ -142,35 +129,11 @@ func (r *Registration) watch(ctx context.Context, refused, served <-chan error) 
 		case err := <-served:
 			return fmt.Errorf("serve the registration on %s: %w", r.path, err)
 		case <-ticker.C:
-			if err := r.check(); err != nil {
+			if err := r.socket.Check(); errors.Is(err, fs.ErrNotExist) {
+				return errGone
+			} else if err != nil {
 				return err
 			}
 		}
 	}
-}
-
-// check returns errGone when nothing is at the socket's path, and another error when
-// something else is there.
-func (r *Registration) check() error {
-	info, err := os.Lstat(r.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return errGone
-	case err != nil:
-		return err
-	case !os.SameFile(info, r.made):
-		return fmt.Errorf("something else was put in the place of the registration socket %s", r.path)
-	}
-	return nil
-}
-
-// remove removes the socket, but nothing that is in its place by now.
-func (r *Registration) remove() error {
-	if r.check() != nil {
-		return nil
-	}
-	if err := os.Remove(r.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the registration socket: %w", err)
-	}
-	return nil
 }

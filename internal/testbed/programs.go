@@ -30,3 +30,11 @@ func (h *Host) program(ctx context.Context, name string) (string, error) {
 	})
 	return filepath.Join(dir, name), err
 }
+
+// Build builds one of the repository's programs into the file to, or with "test", "-c" the tests of one of
+// its packages, by the go command with these arguments. The last is the package.
+func (h *Host) Build(ctx context.Context, to string, args ...string) error {
+	last := len(args) - 1
+	_, err := run(ctx, goCommand(ctx, h.Root(), append(args[:last:last], "-trimpath", "-o", to, args[last])...))
+	return err
+}

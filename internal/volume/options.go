@@ -18,10 +18,21 @@ var refusedOptions = []string{
 // as X-mount.subdir and X-mount.owner: they redirect a mount or change what it shows.
 const refusedOptionPrefix = "x-mount."
 
+// MaxMountOptions is how long all mount options of a volume may be together, in bytes:
+// the page that mount(2) takes.
+const MaxMountOptions = 4096
+
+func tooLong(length int) error {
+	return fmt.Errorf("%d bytes of mount options are more than mount(2) takes, %d", length, MaxMountOptions)
+}
+
 // CheckMountOption says what is wrong with one mount option of a StorageClass or
 // PersistentVolume, if anything. A string that joins several options with commas
 // is checked option by option, as mount(8) reads it.
 func CheckMountOption(option string) error {
+	if len(option) > MaxMountOptions {
+		return tooLong(len(option))
+	}
 	var errs []error
 	for _, single := range strings.Split(option, ",") {
 		if err := checkOption(single); err != nil {
@@ -36,6 +47,9 @@ func CheckMountOption(option string) error {
 // error names every fault in one line, by the option's position. Of what is in the
 // secret it shows nothing but that an option has one of the keys that are refused.
 func ParseMountOptions(value string) ([]string, error) {
+	if len(value) > MaxMountOptions {
+		return nil, tooLong(len(value))
+	}
 	var options, faults []string
 	for i, option := range strings.Split(value, ",") {
 		option = strings.TrimSpace(option)

@@ -174,16 +174,14 @@ func (m *Mounter) Layers(target string) ([]nfsmount.Layer, error) {
 	return slices.Clone(m.layers[target]), nil
 }
 
-// Mounts returns all that is mounted on any target, the NFS mounts of it.
+// Mounts returns all that is mounted on any target.
 func (m *Mounter) Mounts() ([]nfsmount.Mounted, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var mounts []nfsmount.Mounted
 	for target, layers := range m.layers {
 		for _, layer := range layers {
-			if layer.NFS() {
-				mounts = append(mounts, nfsmount.Mounted{Target: target, Layer: layer})
-			}
+			mounts = append(mounts, nfsmount.Mounted{Target: target, Layer: layer})
 		}
 	}
 	return mounts, nil

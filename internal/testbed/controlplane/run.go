@@ -36,5 +36,5 @@ func run(ctx context.Context, dir, name string, args ...string) error {
 func BuildProvisioner(ctx context.Context, host *testbed.Host, path string, tags ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, buildWithin)
 	defer cancel()
-	return run(ctx, host.Root(), "go", "build", "-trimpath", "-tags", strings.Join(tags, ","), "-o", path, "./provisioner")
+	return host.Build(ctx, path, "build", "-tags", strings.Join(tags, ","), "./provisioner")
 }

@@ -43,5 +43,5 @@ func prepare(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return host.RunInMachine(ctx, scene.Run(host, "demo", nil, os.Stdout))
+	return host.RunInMachine(ctx, scene.Run(host, "demo"))
 }

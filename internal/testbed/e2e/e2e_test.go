@@ -68,7 +68,6 @@ func TestEndToEnd(t *testing.T) {
 		{"BadInput", w.testBadInput},
 		{"Health", w.testHealth},
 		{"Sanity", w.testSanity},
-		{"RestartNodePlugin", w.testRestartNodePlugin},
 		{"RepeatedEvent", w.testRepeatedEvent}, // a minute after BadInput, before the provisioner restarts
 		{"Registration", w.testRegistration},
 		{"RestartProvisioner", w.testRestartProvisioner},

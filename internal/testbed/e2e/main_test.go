@@ -5,10 +5,7 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,25 +17,9 @@ import (
 const testTimeout = 35 * time.Minute
 
 func TestMain(m *testing.M) {
-	if testbed.InMachine() {
-		os.Exit(m.Run())
-	}
-	code, err := runInMachine()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runInMachine() (int, error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	host, err := testbed.NewHost(testbed.NewProgress(os.Stderr))
-	if err != nil {
-		return 0, err
-	}
-	run := scene.Run(host, "e2e", testbed.TestArgs(os.Args[1:]), os.Stdout)
-	run.Timeout = testTimeout + 5*time.Minute
-	return host.RunInMachine(ctx, run)
+	os.Exit(testbed.TestMain(m, func(_ context.Context, host *testbed.Host, _ string) (testbed.Run, error) {
+		run := scene.Run(host, "e2e")
+		run.Timeout = testTimeout + 5*time.Minute
+		return run, nil
+	}))
 }

@@ -125,31 +125,3 @@ func (w world) testRestartProvisioner(t *testing.T) {
 		t.Errorf("%d directories left", after-before)
 	}
 }
-
-// Running pods keep their mounts while the node plugin is killed, and what it
-// mounted before is unmounted by the next one.
-func (w world) testRestartNodePlugin(t *testing.T) {
-	w.claim(t, "steady", "sharevol", nil)
-	w.pod(t, "steady", "steady", "(while date +%s%N >/data/now; do sleep 0.2; done; touch /data/broken) &", nil)
-	pod, pv := w.running(t, "steady"), w.bound(t, "steady")
-	now := filepath.Join(w.Dir(pv), "now")
-	w.signal(t, "node", "sharevol-node", "/sharevol-node", syscall.SIGKILL)
-	first := read(t, now)
-	err := w.Wait(t.Context(), "the pod to go on writing", func(context.Context) (bool, string, error) {
-		second := read(t, now)
-		return second != "" && second != first, second, nil
-	})
-	check(t, err)
-	if exists(t, filepath.Join(w.Dir(pv), "broken")) {
-		t.Error("the pod could not write")
-	}
-	w.pod(t, "second", "steady", "test -s /data/now || sleep 1; test -e /data/now", nil)
-	w.running(t, "second")
-	for _, name := range []string{"second", "steady"} {
-		check(t, w.DeletePod(t.Context(), name))
-	}
-	if mounts, err := scene.Mounts(scene.Target(pod, pv)); err != nil || len(mounts) > 0 {
-		t.Errorf("left mounted: %q, %v", mounts, err)
-	}
-	w.remove(t, "steady", pv)
-}

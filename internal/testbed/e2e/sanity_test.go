@@ -15,6 +15,7 @@ import (
 	"github.com/onsi/gomega"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	corev1 "k8s.io/api/core/v1"
 
 	"sharevol.dev/sharevol/internal/testbed/scene"
 )
@@ -29,15 +30,14 @@ func (w world) testSanity(t *testing.T) {
 	plugin := filepath.Join(scene.KubeletDir, "plugins/csi.sharevol.dev/csi.sock")
 	config := sanity.NewTestConfig()
 	config.Address = "unix://" + serveSanity(t, dir, plugin)
-	// Where the plugin's mounts reach the node. Kubelet removes the folder of a pod
-	// that it does not know as soon as the folders of its volumes are empty, which
-	// they are between two cases: hence a file in it.
-	pod := filepath.Join(scene.KubeletDir, "pods/sanity")
-	volume := filepath.Join(pod, "volumes/kubernetes.io~csi/sanity")
-	check(t, os.MkdirAll(volume, 0o750))
-	check(t, os.WriteFile(filepath.Join(volume, "keep"), nil, 0o600))
-	config.TargetPath = filepath.Join(volume, "target")
-	config.StagingPath = filepath.Join(volume, "staging")
+	// The folder of a real pod: of one that it does not know, kubelet removes every
+	// empty directory.
+	w.pod(t, "sanity", "", "", func(pod *corev1.Pod) {
+		pod.Spec.Volumes[0].VolumeSource = corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
+	})
+	volumes := filepath.Join(scene.KubeletDir, "pods", string(w.running(t, "sanity").UID), "volumes/kubernetes.io~csi")
+	config.TargetPath = filepath.Join(volumes, "sanity/target")
+	config.StagingPath = filepath.Join(volumes, "sanity/staging")
 	makeDir := func(path string) (string, error) { return path, os.MkdirAll(path, 0o750) }
 	config.CreateTargetDir, config.CreateStagingDir, config.CheckPath = makeDir, makeDir, kindOf
 
@@ -54,11 +54,12 @@ func (w world) testSanity(t *testing.T) {
 
 	mounts, err := os.ReadFile("/proc/mounts")
 	check(t, err)
-	if strings.Contains(string(mounts), pod) {
+	if strings.Contains(string(mounts), volumes) {
 		t.Fatalf("left mounted: %s", mounts)
 	}
-	check(t, os.RemoveAll(pod))
+	check(t, os.RemoveAll(volumes))
 	check(t, os.Remove(dir)) // empty: the suite removed what it made
+	check(t, w.DeletePod(t.Context(), "sanity"))
 }
 
 func kindOf(path string) (sanity.PathKind, error) {

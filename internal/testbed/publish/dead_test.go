@@ -181,7 +181,7 @@ func testBurst(t *testing.T) {
 	alive := newVolume(t, server, "alive")
 	lost := newVolume(t, dead, "lost")
 	check(t, dead.LinkDown(ctx))
-	const live, hopeless, rounds = 40, 10, 5
+	const live, hopeless, rounds = 40, 10, 3
 	// publishAll returns how long the live ones took, as a whole.
 	publishAll := func() time.Duration {
 		var calls sync.WaitGroup

@@ -7,13 +7,9 @@ package publish
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -37,38 +33,10 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	if testbed.InMachine() {
-		os.Exit(m.Run())
-	}
-	code, err := runInMachine()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runInMachine() (code int, err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	host, err := testbed.NewHost(testbed.NewProgress(os.Stderr))
-	if err != nil {
-		return 0, err
-	}
-	dir, err := os.MkdirTemp("", "sharevol-")
-	if err != nil {
-		return 0, fmt.Errorf("make a folder for the plugin: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	built := filepath.Join(dir, program)
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", built, "./nodeplugin")
-	build.Dir = host.Root()
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("build the plugin: %w: %s", err, out)
-	}
-	return host.RunInMachine(ctx, testbed.Run{
-		Name: "publish", Args: append(testbed.TestArgs(os.Args[1:]), parallel), Output: os.Stdout,
-		Files: map[string]string{program: built}, Timeout: testTimeout + 5*time.Minute,
-	})
+	os.Exit(testbed.TestMain(m, func(ctx context.Context, host *testbed.Host, dir string) (testbed.Run, error) {
+		built := filepath.Join(dir, program)
+		return testbed.Run{
+			Name: "publish", Args: []string{parallel}, Files: map[string]string{program: built}, Timeout: testTimeout + 5*time.Minute,
+		}, host.Build(ctx, built, "build", "./nodeplugin")
+	}))
 }

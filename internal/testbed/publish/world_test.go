@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -63,20 +64,12 @@ func mountID(t *testing.T, target string) string {
 }
 
 // commands returns the command lines of the mount and umount processes with a word in
-// them. Zombies have none.
+// them.
 func commands(t *testing.T, word string) []string {
 	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	lines, err := guest.Commands("mount", word)
 	check(t, err)
-	var lines []string
-	for _, file := range files {
-		data, _ := os.ReadFile(file) // it may have ended
-		line := strings.TrimSpace(strings.ReplaceAll(string(data), "\x00", " "))
-		if strings.Contains(line, "mount") && strings.Contains(line, word) && !strings.Contains(line, program) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
+	return slices.DeleteFunc(lines, func(line string) bool { return strings.Contains(line, program) })
 }
 
 // stuck returns the user processes that sleep where no signal reaches them.

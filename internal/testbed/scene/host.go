@@ -5,17 +5,17 @@ package scene
 
 import (
 	"context"
-	"io"
+	"os"
 	"path/filepath"
 
 	"sharevol.dev/sharevol/internal/testbed"
 )
 
-// Run returns how a program goes through a machine with sharevol's images and
-// manifests. The machine's output goes to output.
-func Run(host *testbed.Host, name string, args []string, output io.Writer) testbed.Run {
+// Run returns how this program goes through a machine with sharevol's images and
+// manifests. Its output comes out of this one.
+func Run(host *testbed.Host, name string) testbed.Run {
 	return testbed.Run{
-		Name: name, Args: args, Output: output,
+		Name: name, Output: os.Stdout,
 		Images: func(ctx context.Context) ([]string, error) {
 			version, err := host.Version()
 			if err != nil {

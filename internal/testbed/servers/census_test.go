@@ -161,19 +161,3 @@ func nothingStuck(t *testing.T) {
 	}
 	t.Errorf("left behind: %s", now)
 }
-
-// commands returns the command lines of all processes that have both words in them.
-func commands(t *testing.T, program, word string) []string {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	check(t, err)
-	var lines []string
-	for _, file := range files {
-		data, _ := os.ReadFile(file) // it may have ended
-		line := strings.TrimSpace(strings.ReplaceAll(string(data), "\x00", " "))
-		if strings.Contains(line, program) && strings.Contains(line, word) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}

@@ -8,12 +8,8 @@ package servers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -33,44 +29,11 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if testbed.InMachine() {
-		os.Exit(m.Run())
-	}
-	code, err := runInMachine()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runInMachine() (code int, err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	host, err := testbed.NewHost(testbed.NewProgress(os.Stderr))
-	if err != nil {
-		return 0, err
-	}
-	dir, err := os.MkdirTemp("", "sharevol-")
-	if err != nil {
-		return 0, fmt.Errorf("make a folder for the programs: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	files := map[string]string{}
-	for name, command := range map[string][]string{
-		program:  {"build", "-trimpath", "./provisioner"},
-		dirsTest: {"test", "-c", "-trimpath", "./internal/share/dirs"},
-	} {
-		files[name] = filepath.Join(dir, name)
-		build := exec.CommandContext(ctx, "go", append(command[:len(command)-1:len(command)-1], "-o", files[name], command[len(command)-1])...)
-		build.Dir = host.Root()
-		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-		if out, err := build.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("build %s: %w: %s", name, err, out)
-		}
-	}
-	return host.RunInMachine(ctx, testbed.Run{
-		Name: "servers", Args: append(testbed.TestArgs(os.Args[1:]), parallel), Output: os.Stdout,
-		Files: files, Timeout: testTimeout + 5*time.Minute,
-	})
+	os.Exit(testbed.TestMain(m, func(ctx context.Context, host *testbed.Host, dir string) (testbed.Run, error) {
+		files := map[string]string{program: filepath.Join(dir, program), dirsTest: filepath.Join(dir, dirsTest)}
+		return testbed.Run{Name: "servers", Args: []string{parallel}, Files: files, Timeout: testTimeout + 5*time.Minute}, errors.Join(
+			host.Build(ctx, files[program], "build", "./provisioner"),
+			host.Build(ctx, files[dirsTest], "test", "-c", "./internal/share/dirs"),
+		)
+	}))
 }

@@ -109,7 +109,8 @@ func (w *world) testCutForLong(t *testing.T) {
 	var most []string
 	mounting := 0
 	for start := time.Now(); time.Since(start) < cutFor; time.Sleep(time.Second) {
-		now := commands(t, "mount", server.Address+":/")
+		now, err := guest.Commands("mount", server.Address+":/")
+		check(t, err)
 		if mounting += len(now); len(now) > len(most) {
 			most = now
 			t.Logf("%s: %q", uptime(), now)
@@ -137,7 +138,8 @@ func (w *world) mountsOf(t *testing.T, server *guest.NFSServer, within time.Dura
 	t.Helper()
 	start := time.Now()
 	for {
-		found := commands(t, "mount.nfs", server.Address+":/")
+		found, err := guest.Commands("mount.nfs", server.Address+":/")
+		check(t, err)
 		if wanted(len(found)) {
 			t.Logf("%s: after %s: %d mounts %q", uptime(), ms(time.Since(start)), len(found), found)
 			return len(found)
