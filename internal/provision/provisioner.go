@@ -164,34 +164,6 @@ func (p *Provisioner) create(ctx context.Context, r request) (dirs.Created, erro
 	})
 }
 
-// Delete does with the directory of pv what pv says: removes it, moves it aside or
-// leaves it. It refuses every PersistentVolume that this provisioner can't have
-// made, and one whose directory another volume uses too. It stops when ctx ends; a
-// repeated call resumes.
-func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
-	if !p.enter(pv.Name) {
-		return errStopping
-	}
-	defer p.leave(pv.Name)
-	vol, err := p.volumeOf(pv)
-	if err != nil {
-		return fmt.Errorf("%w: the directory is left as it is", err)
-	}
-	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
-	started := time.Now()
-	err = p.carryOut(klog.NewContext(ctx, logger), vol, pv)
-	p.noteBusy(pv.Name, err)
-	switch {
-	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
-		return errStopping
-	case err != nil:
-		return err
-	}
-	fault.Point("directory-gone")
-	logger.Info("Done with the volume directory", "onDelete", vol.OnDelete, "duration", time.Since(started))
-	return nil
-}
-
 func (p *Provisioner) noteBusy(item string, err error) {
 	if errors.Is(err, share.ErrBusy) {
 		p.options.Note(item, busy)
@@ -207,59 +179,6 @@ func (p *Provisioner) noteConflict(err error) {
 		default: // there is one waiting
 		}
 	}
-}
-
-// carryOut does with a volume's directory what its policy says.
-func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.PersistentVolume) error {
-	target := dirs.Target{
-		SubDir:  vol.SubDir,
-		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: pv.Name},
-		ShareID: pv.Annotations[annShareID],
-	}
-	ref, err := p.deletionRef(ctx, vol.Share, pv)
-	if vol.OnDelete == volume.Retain {
-		return p.release(ctx, ref, target, err)
-	}
-	if err != nil {
-		return err
-	}
-	if err := p.checkAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
-		return fmt.Errorf("%w: the directory is left as it is", err)
-	}
-	var archive string
-	if vol.OnDelete == volume.Delete {
-		err = p.options.Shares.Delete(ctx, ref, target)
-	} else {
-		archive, err = p.options.Shares.Archive(ctx, ref, target)
-	}
-	switch {
-	case errors.Is(err, dirs.ErrTaken):
-		// The last attempt got to its end, but the volume could not be told so, and
-		// somebody has waited for the place: a claim of another cluster.
-		klog.FromContext(ctx).Info("Nothing is left of the volume; its place is another one's now", "reason", err.Error())
-		return nil
-	case err == nil && archive != "":
-		klog.FromContext(ctx).V(2).Info("Moved the volume directory aside", "archive", archive)
-	}
-	return err
-}
-
-// release drops the record of a volume whose directory stays, if the way to its share
-// is known. Nothing is to be done with the data: only a share that is busy is waited for.
-// A record that stays is dropped by a later sweep.
-func (p *Provisioner) release(ctx context.Context, ref share.Ref, target dirs.Target, err error) error {
-	if err == nil {
-		err = p.options.Shares.Release(ctx, ref, target)
-	}
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, share.ErrBusy):
-		return err
-	case err != nil:
-		klog.FromContext(ctx).Info("The directory is kept; its record on the share could not be dropped", "reason", err.Error())
-	}
-	return nil
 }
 
 // Drain lets no new call begin and waits until those that run have ended or ctx has.

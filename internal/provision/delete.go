@@ -1,0 +1,124 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	"sharevol.dev/sharevol/internal/fault"
+	"sharevol.dev/sharevol/internal/share"
+	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/volume"
+)
+
+// Delete does with the directory of pv what pv says: removes it, moves it aside or
+// leaves it. It refuses every PersistentVolume that this provisioner can't have
+// made, and one whose directory another volume uses too. It stops when ctx ends; a
+// repeated call resumes.
+func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
+	if !p.enter(pv.Name) {
+		return errStopping
+	}
+	defer p.leave(pv.Name)
+	vol, err := p.volumeOf(pv)
+	if err != nil {
+		return fmt.Errorf("%w: the directory is left as it is", err)
+	}
+	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
+	started := time.Now()
+	err = p.carryOut(klog.NewContext(ctx, logger), vol, pv)
+	p.noteBusy(pv.Name, err)
+	switch {
+	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
+		return errStopping
+	case err != nil:
+		return err
+	}
+	fault.Point("directory-gone")
+	logger.Info("Done with the volume directory", "onDelete", vol.OnDelete, "duration", time.Since(started))
+	return nil
+}
+
+// carryOut does with a volume's directory what its policy says.
+func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.PersistentVolume) error {
+	target := dirs.Target{
+		SubDir:  vol.SubDir,
+		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: pv.Name},
+		ShareID: pv.Annotations[annShareID],
+	}
+	ref, err := p.deletionRef(ctx, vol.Share, pv)
+	if vol.OnDelete == volume.Retain {
+		return p.release(ctx, ref, target, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.checkAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
+		return fmt.Errorf("%w: the directory is left as it is", err)
+	}
+	switch gone, err := p.confirm(ctx, pv); {
+	case err != nil:
+		return fmt.Errorf("%w: the directory is left as it is", err)
+	case gone:
+		klog.FromContext(ctx).Info("The volume is gone from the API server; its directory is left as it is")
+		return nil
+	}
+	var archive string
+	if vol.OnDelete == volume.Delete {
+		err = p.options.Shares.Delete(ctx, ref, target)
+	} else {
+		archive, err = p.options.Shares.Archive(ctx, ref, target)
+	}
+	switch {
+	case errors.Is(err, dirs.ErrTaken):
+		// The last attempt got to its end, but the volume could not be told so, and
+		// somebody has waited for the place: a claim of another cluster.
+		klog.FromContext(ctx).Info("Nothing is left of the volume; its place is another one's now", "reason", err.Error())
+		return nil
+	case err == nil && archive != "":
+		klog.FromContext(ctx).V(2).Info("Moved the volume directory aside", "archive", archive)
+	}
+	return err
+}
+
+// release drops the record of a volume whose directory stays, if the way to its share
+// is known. Nothing is to be done with the data: only a share that is busy is waited for.
+// A record that stays is dropped by a later sweep.
+func (p *Provisioner) release(ctx context.Context, ref share.Ref, target dirs.Target, err error) error {
+	if err == nil {
+		err = p.options.Shares.Release(ctx, ref, target)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, share.ErrBusy):
+		return err
+	case err != nil:
+		klog.FromContext(ctx).Info("The directory is kept; its record on the share could not be dropped", "reason", err.Error())
+	}
+	return nil
+}
+
+// confirm asks the API server whether pv is to go still: what the controller goes by is
+// a cache, and somebody may have decided to keep the volume, or have released it by
+// hand, a moment ago.
+func (p *Provisioner) confirm(ctx context.Context, pv *v1.PersistentVolume) (gone bool, err error) {
+	live, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, pv.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("can't tell whether the volume is to be deleted still: %w", err)
+	case live.UID != pv.UID:
+		return false, fmt.Errorf("the volume %s is another one by now", pv.Name)
+	case live.Spec.PersistentVolumeReclaimPolicy != v1.PersistentVolumeReclaimDelete:
+		return false, fmt.Errorf("the volume's reclaim policy is %s by now", live.Spec.PersistentVolumeReclaimPolicy)
+	}
+	return false, nil
+}
