@@ -33,13 +33,14 @@ unit: ## unit tests, with the race detector
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 .PHONY: e2e
-e2e: ## images, manifests, a real API server, a whole cluster, NFS servers that die: some 20 minutes
+e2e: ## images, manifests, a real API server, a whole cluster, NFS servers that die: some 25 minutes
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m .
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 ./manifests ./registrar
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -timeout 60m ./controlplane
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./e2e
 # By itself, for it compares rates. The others wait much: two at a time.
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./servers
-	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m -p 2 ./e2e ./publish ./replicas
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m -p 2 ./publish ./replicas
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck
