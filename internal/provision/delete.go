@@ -35,6 +35,9 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	err = p.carryOut(klog.NewContext(ctx, logger), vol, pv)
 	p.noteBusy(pv.Name, err)
 	switch {
+	case errors.Is(err, errVolumeGone):
+		logger.Info("The volume is gone from the API server; its directory is left as it is")
+		return nil
 	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
 		return errStopping
 	case err != nil:
@@ -62,12 +65,8 @@ func (p *Provisioner) carryOut(ctx context.Context, vol volume.Volume, pv *v1.Pe
 	if err := p.checkAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
-	switch gone, err := p.confirm(ctx, pv); {
-	case err != nil:
+	if err := p.confirm(ctx, pv); err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
-	case gone:
-		klog.FromContext(ctx).Info("The volume is gone from the API server; its directory is left as it is")
-		return nil
 	}
 	var archive string
 	if vol.OnDelete == volume.Delete {
@@ -105,20 +104,23 @@ func (p *Provisioner) release(ctx context.Context, ref share.Ref, target dirs.Ta
 	return nil
 }
 
+// errVolumeGone says that there is no PersistentVolume any more: nobody asks for anything.
+var errVolumeGone = errors.New("the volume is gone")
+
 // confirm asks the API server whether pv is to go still: what the controller goes by is
 // a cache, and somebody may have decided to keep the volume, or have released it by
 // hand, a moment ago.
-func (p *Provisioner) confirm(ctx context.Context, pv *v1.PersistentVolume) (gone bool, err error) {
+func (p *Provisioner) confirm(ctx context.Context, pv *v1.PersistentVolume) error {
 	live, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, pv.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return true, nil
+		return errVolumeGone
 	case err != nil:
-		return false, fmt.Errorf("can't tell whether the volume is to be deleted still: %w", err)
+		return fmt.Errorf("can't tell whether the volume is to be deleted still: %w", err)
 	case live.UID != pv.UID:
-		return false, fmt.Errorf("the volume %s is another one by now", pv.Name)
+		return fmt.Errorf("the volume %s is another one by now", pv.Name)
 	case live.Spec.PersistentVolumeReclaimPolicy != v1.PersistentVolumeReclaimDelete:
-		return false, fmt.Errorf("the volume's reclaim policy is %s by now", live.Spec.PersistentVolumeReclaimPolicy)
+		return fmt.Errorf("the volume's reclaim policy is %s by now", live.Spec.PersistentVolumeReclaimPolicy)
 	}
-	return false, nil
+	return nil
 }
