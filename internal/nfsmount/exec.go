@@ -53,8 +53,9 @@ func (r *runner) check(what job) error {
 
 // run runs a command in a process group of its own and returns what it printed,
 // trimmed. The command inherits the file inherited, if any. When ctx ends the whole
-// group is killed, helpers of mount(8) included, and the error matches ctx.Err(). It returns once no process of the group is left;
-// if that takes longer than grace, check tells of it until it is so.
+// group is killed, helpers of mount(8) included, and the error matches ctx.Err(). It
+// returns once no process of the group is left; if that takes longer than grace, check
+// tells of it until it is so.
 func (r *runner) run(ctx context.Context, grace time.Duration, what job, inherited *os.File, name string, args ...string) (string, error) {
 	if err := errors.Join(ctx.Err(), adopt(), r.check(what)); err != nil {
 		return "", err

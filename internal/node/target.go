@@ -49,7 +49,7 @@ func checkTarget(target string) error {
 	if !info.IsDir() {
 		return status.Errorf(codes.FailedPrecondition, "the target path %s is not a directory: left alone", target)
 	}
-	dir, err := os.Open(target)
+	dir, err := os.OpenFile(target, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0) // what was looked at, or nothing
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

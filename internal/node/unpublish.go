@@ -15,8 +15,9 @@ import (
 )
 
 // NodeUnpublishVolume unmounts all that is on the target path and removes the
-// path, which must then be an empty directory. FailedPrecondition: it is not, or
-// what is mounted there is not NFS; both are left alone. A missing target is success. It returns within 30 s, whatever the server does.
+// path, which must then be an empty directory. FailedPrecondition: it is not, or what
+// is mounted there is not NFS; both are left alone. A missing target is success. It
+// returns within 30 s, whatever the server does.
 func (s *Server) NodeUnpublishVolume(ctx context.Context, request *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, unpublishTimeout)
 	defer cancel()

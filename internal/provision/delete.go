@@ -7,6 +7,8 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"sharevol.dev/sharevol/internal/fault"
@@ -41,6 +43,9 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 		p.noteConflict(err)
 	}
 	switch {
+	case errors.Is(err, errVolumeGone):
+		logger.Info("The volume is gone from the API server; its directory is left as it is")
+		return nil
 	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
 		return errStopping
 	case err != nil:
@@ -78,6 +83,9 @@ func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.Persist
 	if err := p.checkAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
+	if err := p.confirm(ctx, pv); err != nil {
+		return fmt.Errorf("%w: the directory is left as it is", err)
+	}
 	var archive string
 	if vol.OnDelete == volume.Delete {
 		err = p.options.Shares.Delete(ctx, ref, target)
@@ -110,6 +118,27 @@ func (p *Provisioner) release(ctx context.Context, ref share.Ref, target dirs.Ta
 		return err
 	case err != nil:
 		klog.FromContext(ctx).Info("The directory is kept; its record on the share could not be dropped", "reason", err.Error())
+	}
+	return nil
+}
+
+// errVolumeGone says that there is no PersistentVolume any more: nobody asks for anything.
+var errVolumeGone = errors.New("the volume is gone")
+
+// confirm asks the API server whether pv is to go still: what the controller goes by is
+// a cache, and somebody may have decided to keep the volume, or have released it by
+// hand, a moment ago.
+func (p *Provisioner) confirm(ctx context.Context, pv *v1.PersistentVolume) error {
+	live, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, pv.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return errVolumeGone
+	case err != nil:
+		return fmt.Errorf("can't tell whether the volume is to be deleted still: %w", err)
+	case live.UID != pv.UID:
+		return fmt.Errorf("the volume %s is another one by now", pv.Name)
+	case live.Spec.PersistentVolumeReclaimPolicy != v1.PersistentVolumeReclaimDelete:
+		return fmt.Errorf("the volume's reclaim policy is %s by now", live.Spec.PersistentVolumeReclaimPolicy)
 	}
 	return nil
 }

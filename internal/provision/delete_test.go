@@ -9,6 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
 
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
@@ -72,7 +73,7 @@ func TestDeleteRefusesWhatItCannotHaveMade(t *testing.T) {
 			f := fixtureWith(t, shares, other)
 			change(pv)
 			// Where another volume is recorded, nothing of this one is left: no error.
-			if err := f.Delete(ctx, pv); (err == nil) != (name == "renamed volume") {
+			if err := deleteSaved(f.Provisioner, pv); (err == nil) != (name == "renamed volume") {
 				t.Errorf("got %v", err)
 			}
 			if dirs := shares.Dirs(); len(dirs) != 2 {
@@ -199,5 +200,43 @@ func TestOnlyServedSharesAreWorkedOn(t *testing.T) {
 	shares.Only = &volume.Share{Server: "other.example.com", Path: "/"}
 	if f.ShouldProvision(ctx, claim) || f.ShouldDelete(ctx, pv) {
 		t.Error("not served")
+	}
+}
+
+// The controller goes by a cache, which may lag behind what somebody has decided.
+func TestDeleteAsksWhetherTheVolumeIsToGoStill(t *testing.T) {
+	for name, change := range map[string]func(f fixture, pv *v1.PersistentVolume) error{
+		"kept": func(f fixture, pv *v1.PersistentVolume) error {
+			pv.Spec.PersistentVolumeReclaimPolicy = v1.PersistentVolumeReclaimRetain
+			_, err := f.client.CoreV1().PersistentVolumes().Update(ctx, pv, metav1.UpdateOptions{})
+			return err
+		},
+		"another": func(f fixture, pv *v1.PersistentVolume) error {
+			pv.UID = "another"
+			_, err := f.client.CoreV1().PersistentVolumes().Update(ctx, pv, metav1.UpdateOptions{})
+			return err
+		},
+		"gone": func(f fixture, pv *v1.PersistentVolume) error {
+			return f.client.CoreV1().PersistentVolumes().Delete(ctx, pv.Name, metav1.DeleteOptions{})
+		},
+		"not known": func(f fixture, _ *v1.PersistentVolume) error {
+			f.client.PrependReactor("get", "persistentvolumes", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return true, nil, errors.New("the API server does not answer")
+			})
+			return nil
+		},
+	} {
+		for _, policy := range []string{"delete", "archive"} {
+			shares := &fakeshare.Shares{}
+			pv := provisioned(t, shares, "1", "onDelete", policy)
+			f := fixtureWith(t, shares, pv)
+			check(t, change(f, pv.DeepCopy()))
+			if err := f.Delete(ctx, pv); (err == nil) != (name == "gone") {
+				t.Errorf("%s, %s: %v", name, policy, err)
+			}
+			if dirs := shares.Dirs(); !slices.Equal(dirs, []string{"nfs.example.com:/srv/volumes/pvc-1"}) {
+				t.Errorf("%s, %s: directories %v", name, policy, dirs)
+			}
+		}
 	}
 }

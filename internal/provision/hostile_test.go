@@ -112,12 +112,12 @@ func (g ground) try(t *testing.T, change func(*controller.ProvisionOptions), pla
 		plant(dir)
 	}
 	if spoil == nil {
-		return nil, g.Delete(ctx, pv)
+		return nil, deleteSaved(g.Provisioner, pv)
 	}
 	bad := pv.DeepCopy()
 	spoil(bad)
-	err = g.Delete(ctx, bad)
-	return nil, errors.Join(err, g.Delete(ctx, pv))
+	err = deleteSaved(g.Provisioner, bad)
+	return nil, errors.Join(err, deleteSaved(g.Provisioner, pv))
 }
 
 func parameter(pairs ...string) func(*controller.ProvisionOptions) {
@@ -291,5 +291,5 @@ func TestHostileVolumesAndShares(t *testing.T) {
 			t.Fatalf("%s: it was\n%s\nand is\n%s", name, before, after)
 		}
 	}
-	check(t, g.Delete(ctx, g.victim))
+	check(t, deleteSaved(g.Provisioner, g.victim))
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
@@ -228,6 +229,29 @@ func TestSweepLeavesTheDirectoryOfAHandMadeVolume(t *testing.T) {
 	exists(t, filepath.Join(s.dir, "notes"), "the directory of the hand-made volume")
 	records, err := p.options.Shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, cluster)
 	if err != nil || len(records) > 0 {
+		t.Errorf("records %v, %v", records, err)
+	}
+}
+
+// Where nobody can tell at the moment whether another volume has the directory, it is
+// looked at again later.
+func TestSweepWaitsForAnAnswer(t *testing.T) {
+	s := newSoil(t)
+	options := claimOf("1", "nfs", "/", "notes", "delete")
+	pv, _, err := s.in(cluster).Provision(ctx, options)
+	check(t, err)
+	static := pv.DeepCopy()
+	static.Name = "static"
+	p := s.in(cluster, static, options.StorageClass)
+	p.options.Client.(*fake.Clientset).PrependReactor("get", "persistentvolumes", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		return action.(clienttesting.GetAction).GetName() == "static", nil, errors.New("the API server does not answer")
+	})
+	if left := p.sweep(ctx, p.refs(ctx)); len(left) != 1 {
+		t.Errorf("to be tried again: %v", left)
+	}
+	exists(t, filepath.Join(s.dir, "notes"), "the directory")
+	records, err := p.options.Shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, cluster)
+	if err != nil || len(records) != 1 {
 		t.Errorf("records %v, %v", records, err)
 	}
 }

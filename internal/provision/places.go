@@ -57,6 +57,10 @@ func (p *Provisioner) checkAlone(ctx context.Context, d volume.Directory, shareI
 	return nil
 }
 
+// errInUse says that another volume is known to have its data there; other errors, that
+// nobody can tell.
+var errInUse = errors.New("is in use by volume")
+
 // firstUser returns an error that names the first of some volumes, other than name,
 // that exists and has its data around a place. What the cache says is confirmed: it may
 // hold volumes that were never saved or are gone.
@@ -75,7 +79,7 @@ func (p *Provisioner) firstUser(ctx context.Context, found []*v1.PersistentVolum
 			return fmt.Errorf("can't tell whether volume %s still uses %s: %w", other.Name, d.Source(), err)
 		}
 		theirs, _ := p.options.Caches.directoryOf(live)
-		return fmt.Errorf("%s is in use by volume %s (%s), whose data is at %s", d.Source(), other.Name, live.Status.Phase, theirs.Source())
+		return fmt.Errorf("%s %w %s (%s), whose data is at %s", d.Source(), errInUse, other.Name, live.Status.Phase, theirs.Source())
 	}
 	return nil
 }

@@ -71,6 +71,15 @@ func fixtureWith(t *testing.T, shares *fakeshare.Shares, objects ...runtime.Obje
 	return f
 }
 
+// deleteSaved is Delete of a volume that the API server has meanwhile.
+func deleteSaved(p *Provisioner, pv *v1.PersistentVolume) error {
+	volumes := p.options.Client.CoreV1().PersistentVolumes()
+	if _, err := volumes.Create(ctx, pv, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	return errors.Join(p.Delete(ctx, pv), volumes.Delete(ctx, pv.Name, metav1.DeleteOptions{}))
+}
+
 func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -234,6 +243,8 @@ func TestWhatIsStoppedIsSilent(t *testing.T) {
 	pv, _, err := f.Provision(ctx, request1())
 	check(t, err)
 	f.shares.Err = context.Canceled
+	_, err = f.client.CoreV1().PersistentVolumes().Create(ctx, pv, metav1.CreateOptions{})
+	check(t, err)
 	if err := f.Delete(stopped, pv); err != errStopping {
 		t.Errorf("got %v", err)
 	}

@@ -174,12 +174,15 @@ func (p *Provisioner) dropRecord(ctx context.Context, ref share.Ref, record dirs
 	}
 	logger := klog.FromContext(ctx).WithValues("volume", name, "share", ref.Share.String(), "subDir", record.SubDir)
 	target := record.Target()
-	if used := p.checkAlone(ctx, volume.Directory{Share: ref.Share, SubDir: record.SubDir}, target.ShareID, name); used != nil {
+	switch used := p.checkAlone(ctx, volume.Directory{Share: ref.Share, SubDir: record.SubDir}, target.ShareID, name); {
+	case errors.Is(used, errInUse):
 		// A hand-made volume may have taken the directory over, and be empty at the moment.
 		if err = p.options.Shares.Release(ctx, ref, target); err == nil {
 			logger.Info("Dropped the record of a volume that is gone; its directory stays", "reason", used.Error())
 		}
 		return err
+	case used != nil:
+		return used
 	}
 	if err = p.options.Shares.Drop(ctx, ref, target); err == nil {
 		logger.Info("Dropped the record of a volume that is gone or was never saved; its directory is gone if it was empty")

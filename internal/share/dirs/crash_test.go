@@ -140,7 +140,7 @@ func TestACrashAtAnyStep(t *testing.T) {
 func TestTwoCrashesAtAnySteps(t *testing.T) {
 	stride := int64(1)
 	if testing.Short() { // where each step takes a server's time
-		stride = 3
+		stride = 8
 	}
 	for _, name := range []string{"create nested", "create with an owner", "delete nested", "archive nested"} {
 		sc := scenarios[name]

@@ -199,18 +199,21 @@ func (w world) testNodeIsGone(t *testing.T) {
 // The versions of NFS that README names. (4.2 is the other tests'.) The export takes
 // calls from reserved ports only, as exports do by default.
 func (w world) testVersions(t *testing.T) {
-	for _, v := range []struct{ name, share, options string }{
+	versions := []struct{ name, share, options string }{
 		{"v40", scene.Share, "nfsvers=4.0"},
 		{"v41", scene.Share, "nfsvers=4.1"},
 		{"v3", w.NFS.Dir(scene.Share), "nfsvers=3,nolock"}, // a version without a root export: the server's own path
-	} {
+	}
+	for _, v := range versions {
 		w.class(t, v.name, func(class *storagev1.StorageClass) {
 			class.Parameters["share"], class.MountOptions = v.share, []string{v.options}
 		})
 		w.claim(t, v.name, v.name, nil)
+		w.pod(t, v.name, v.name, "echo "+v.name+" >/data/name", nil)
+	}
+	for _, v := range versions {
 		pv := w.bound(t, v.name)
 		dir := w.NFS.Dir(filepath.Join(scene.Share, pv.Name))
-		w.pod(t, v.name, v.name, "echo "+v.name+" >/data/name", nil)
 		pod := w.running(t, v.name)
 		mounts, err := scene.Mounts(scene.Target(pod, pv))
 		version, _, _ := strings.Cut(strings.TrimPrefix(v.options, "nfs"), ",")

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,7 +83,11 @@ func testVersions(t *testing.T) {
 		check(t, err)
 		locked := make(chan error, 1)
 		go func() {
-			locked <- syscall.FcntlFlock(file.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK})
+			err := lock(file)
+			for errors.Is(err, syscall.EINTR) { // by the Go runtime's own signals
+				err = lock(file)
+			}
+			locked <- err
 		}()
 		select {
 		case err := <-locked:
@@ -95,6 +100,10 @@ func testVersions(t *testing.T) {
 		check(t, file.Close())
 		check(t, p.unpublish(t.Context(), target))
 	}
+}
+
+func lock(file *os.File) error {
+	return syscall.FcntlFlock(file.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK})
 }
 
 // ro comes from the request and from the mount flags; mount options come from the

@@ -16,7 +16,7 @@ import (
 const (
 	// After the least number of rounds the figures count, unless they say that a dead
 	// server is felt: then there are more, for figures scatter.
-	leastRounds, mostRounds = 3, 5
+	leastRounds, mostRounds = 2, 5
 
 	// Few, so that a dead server's claims and deletions are more than the workers, as
 	// on a busy cluster.

@@ -16,7 +16,7 @@ const (
 	latency = 500 * time.Millisecond
 	// slowWithin is for a few claims on a server that takes its time: a mount is some
 	// 20 requests one after the other, a directory a dozen.
-	slowWithin = time.Minute
+	slowWithin = 3 * time.Minute
 	// mountDeadline is what mount(8) may take before it is killed, and its end.
 	mountDeadline = 60*time.Second + 15*time.Second
 	// cutFor is long enough for a share to be set aside, tried on its old mount, and
