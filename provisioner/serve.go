@@ -170,6 +170,11 @@ func (p *program) lead(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if len(p.config.Adopted) > 0 {
+		go func() { end(p.beside(ctx)) }()
+	}
 	controller, provisioner := provision.NewController(events.Throttle(p.clients.work), provision.Options{
 		DriverName:      p.config.DriverName,
 		Adopted:         p.config.Adopted,
@@ -185,7 +190,11 @@ func (p *program) lead(ctx context.Context) error {
 	klog.InfoS("Serving claims", "driver", p.config.DriverName)
 	p.serving.Store(true)
 	controller.Run(ctx)
-	return p.stop(provisioner)
+	err = p.stop(provisioner)
+	if cause := context.Cause(ctx); errors.Is(cause, election.ErrIncumbent) {
+		err = errors.Join(cause, err)
+	}
+	return err
 }
 
 // stop ends the calls that run, between two of their steps, and unmounts the shares.
@@ -211,9 +220,22 @@ func (p *program) alone(ctx context.Context) error {
 		return err
 	})
 	if incumbent != nil {
-		return fmt.Errorf("--adopt-provisioner: end the old provisioner first (kubectl scale --replicas=0): %w", incumbent)
+		return endFirst(incumbent)
 	}
 	return err
+}
+
+// beside returns an error when an adopted provisioner is at work again, and nil when ctx
+// ends.
+func (p *program) beside(ctx context.Context) error {
+	if err := election.WatchIncumbents(ctx, p.clients.work, 0, p.config.Adopted.locks()...); err != nil {
+		return endFirst(err)
+	}
+	return nil
+}
+
+func endFirst(incumbent error) error {
+	return fmt.Errorf("--adopt-provisioner: end the old provisioner first (kubectl scale --replicas=0): %w", incumbent)
 }
 
 // untilAnswered repeats ask until it succeeds or ctx ends.

@@ -8,7 +8,9 @@ package check
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -54,6 +56,8 @@ type Options struct {
 	// SizeTime is how long the sizes of a share's archives and trash are added up. They
 	// are not measured when zero.
 	SizeTime time.Duration
+	// LookupHost asks the name service, net.DefaultResolver.LookupHost when nil.
+	LookupHost func(ctx context.Context, host string) ([]string, error)
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
 }
@@ -65,7 +69,10 @@ func Run(ctx context.Context, options Options) (*Report, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	c := &check{options: options}
+	if options.LookupHost == nil {
+		options.LookupHost = net.DefaultResolver.LookupHost
+	}
+	c := &check{options: options, servers: servers{}}
 	if err := c.readCluster(ctx); err != nil {
 		return nil, err
 	}
@@ -85,6 +92,7 @@ type check struct {
 	options Options
 	cluster string
 	state   *state // as it was when the check began
+	servers servers
 	report  *Report
 	looked  []*shareState
 
@@ -156,6 +164,7 @@ func (c *check) lookAtShares(ctx context.Context) {
 
 func (c *check) lookAtAll(ctx context.Context, manager *share.Manager) {
 	c.looked = c.shares(manager.Serves)
+	c.servers.lookUp(ctx, c.state, c.options.LookupHost)
 	turns := make(chan struct{}, atOnce)
 	var group sync.WaitGroup
 	for _, s := range c.looked {
@@ -178,6 +187,9 @@ func (c *check) look(ctx context.Context, manager *share.Manager, s *shareState)
 	}
 	ref, reached := s.reach(ctx, manager)
 	if !reached || ctx.Err() != nil {
+		if ctx.Err() == nil && !s.tried {
+			c.problem("%s was not looked at: %w", s.report.Share, s.untried())
+		}
 		return
 	}
 	s.describe()
@@ -194,6 +206,10 @@ func (c *check) look(ctx context.Context, manager *share.Manager, s *shareState)
 func (s *shareState) reach(ctx context.Context, manager *share.Manager) (share.Ref, bool) {
 	for _, way := range s.ways {
 		ref, err := way.ref(ctx)
+		if errors.Is(err, provision.ErrSecretPerClaim) {
+			continue
+		}
+		s.tried = true
 		if err == nil {
 			s.description, err = manager.Describe(ctx, ref)
 		}
@@ -213,6 +229,14 @@ func (s *shareState) reach(ctx context.Context, manager *share.Manager) (share.R
 		s.fault("mounted as %s: %s", way.of, oneLine(err))
 	}
 	return share.Ref{}, false
+}
+
+// untried is why a share could not be asked anything.
+func (s *shareState) untried() error {
+	if len(s.ways) == 0 {
+		return errors.New("whatever names it has mount options that are refused")
+	}
+	return provision.ErrSecretPerClaim
 }
 
 // oneLine returns the text of an error as one line. That nothing was changed goes

@@ -76,6 +76,7 @@ func TestWhatIsNamed(t *testing.T) {
 		return volume.Directory{Share: volume.Share{Server: server, Path: path}, SubDir: volume.SubDir(subDir)}
 	}
 	s := &shareState{share: nfs, description: dirs.Description{ShareID: shareID}}
+	all := servers{"nfs": {"192.0.2.1", "192.0.2.2"}, "192.0.2.1": {"192.0.2.1"}, "alias": {"192.0.2.2"}, "10.0.0.1": {"10.0.0.1"}, "gone": nil}
 	for _, test := range []struct {
 		volume volumeState
 		at     string
@@ -91,12 +92,17 @@ func TestWhatIsNamed(t *testing.T) {
 		{volumeState{located: true, directory: at("10.0.0.1", "/", "a")}, "", false},
 		{volumeState{located: true, directory: at("10.0.0.1", "/", "a"), shareID: shareID}, "a", true},
 		{volumeState{directory: at("nfs", "/srv", "a")}, "", false},
+		{volumeState{located: true, directory: at("192.0.2.1", "/srv", "a/b")}, "a/b", true},  // its address
+		{volumeState{located: true, directory: at("alias", "/srv", "a/b")}, "a/b", true},      // another name of it
+		{volumeState{located: true, directory: at("gone", "/srv", "a/b")}, "a/b", true},       // nobody can tell
+		{volumeState{located: true, directory: at("never-seen", "/srv", "a/b")}, "a/b", true}, // neither
+		{volumeState{located: true, directory: at("gone", "/another", "a/b")}, "", false},
 	} {
-		if at, here := s.place(test.volume); at != test.at || here != test.here {
+		if at, here := s.place(test.volume, all); at != test.at || here != test.here {
 			t.Errorf("%+v: %q, %v", test.volume.directory, at, here)
 		}
 	}
-	if at, here := below(volume.Share{Server: "nfs", Path: "/"}, at("nfs", "/srv", "a")); at != "srv/a" || !here {
+	if at, here := all.below(volume.Share{Server: "nfs", Path: "/"}, at("nfs", "/srv", "a")); at != "srv/a" || !here {
 		t.Errorf("%q, %v", at, here)
 	}
 }

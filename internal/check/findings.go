@@ -66,6 +66,7 @@ func (c *check) confirm(ctx context.Context) {
 		c.problem("what was found on the shares could not be held against the cluster: %w", err)
 		return
 	}
+	c.servers.lookUp(bounded, now, c.options.LookupHost)
 	for _, s := range c.looked {
 		if !s.report.Reachable {
 			continue
@@ -110,7 +111,7 @@ func (c *check) concludeMissing(s *shareState, now *state) {
 }
 
 func (c *check) concludeOrphans(s *shareState, now *state) {
-	named, volumes := s.named(now), now.names()
+	named, volumes := s.named(now, c.servers), now.names()
 	for _, o := range s.found.Orphans {
 		uid := strings.TrimPrefix(o.Volume, volumePrefix)
 		switch {

@@ -68,6 +68,12 @@ func newFixture(t *testing.T) *fixture {
 		Provision: provision.Options{DriverName: driver, DefaultOnDelete: volume.Delete},
 		Shares:    true, Mounter: f.mounter, Dir: filepath.Join(t.TempDir(), "run"), Timeout: time.Second,
 		SizeTime: time.Minute, Now: func() time.Time { return now }, Start: f.start,
+		LookupHost: func(_ context.Context, host string) ([]string, error) {
+			if host == "localhost" {
+				host = "127.0.0.1"
+			}
+			return []string{host}, nil
+		},
 	}
 	return f
 }

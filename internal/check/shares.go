@@ -31,6 +31,7 @@ type shareState struct {
 	share       volume.Share
 	ways        []way
 	description dirs.Description
+	tried       bool // whether there was a way to mount it
 	found       *dirs.Surveyed
 	report      *Share
 }
@@ -47,7 +48,12 @@ func count(n int, one, several string) string {
 	return fmt.Sprintf("%d %s", n, several)
 }
 
+// addWay adds a way that the provisioner would take. Of one with other options, the class
+// or the volume says what is wrong with it.
 func (s *shareState) addWay(w way) {
+	if slices.ContainsFunc(w.options, func(option string) bool { return volume.CheckMountOption(option) != nil }) {
+		return
+	}
 	if len(s.ways) < mostWays && !slices.ContainsFunc(s.ways, func(other way) bool { return other.key == w.key }) {
 		s.ways = append(s.ways, w)
 	}
@@ -92,9 +98,9 @@ func (c *check) shares(serves func(volume.Share) bool) []*shareState {
 }
 
 // below returns the path of d relative to the root of s, empty for the root itself,
-// and whether it is there at all.
-func below(s volume.Share, d volume.Directory) (string, bool) {
-	if volume.CanonicalServer(s.Server) != volume.CanonicalServer(d.Share.Server) {
+// and whether it may be there at all.
+func (all servers) below(s volume.Share, d volume.Directory) (string, bool) {
+	if !all.maySame(s.Server, d.Share.Server) {
 		return "", false
 	}
 	root, full := path.Clean(s.Path), d.Full()
@@ -112,17 +118,17 @@ func below(s volume.Share, d volume.Directory) (string, bool) {
 // place returns where on the share s the data of a volume is: by its server and path,
 // or by the id of the share, which it may have under another name. The root of s is
 // the empty place, also for a volume of a directory above it.
-func (s *shareState) place(v volumeState) (string, bool) {
+func (s *shareState) place(v volumeState, servers servers) (string, bool) {
 	if !v.located {
 		return "", false
 	}
-	if at, here := below(s.share, v.directory); here {
+	if at, here := servers.below(s.share, v.directory); here {
 		return at, true
 	}
 	if v.shareID != "" && v.shareID == s.description.ShareID {
 		return strings.Trim(string(v.directory.SubDir), "/"), true
 	}
-	if _, above := below(volume.Share{Server: v.directory.Share.Server, Path: v.directory.Full()}, volume.Directory{Share: s.share}); above {
+	if _, above := servers.below(volume.Share{Server: v.directory.Share.Server, Path: v.directory.Full()}, volume.Directory{Share: s.share}); above {
 		return "", true
 	}
 	return "", false
@@ -144,11 +150,11 @@ func (s *shareState) expected(state *state) map[volume.SubDir][]string {
 
 // named returns all places on s that something names: volumes of any driver, and the
 // roots of other shares further down.
-func (s *shareState) named(state *state) map[string]bool {
+func (s *shareState) named(state *state, servers servers) map[string]bool {
 	names := map[string]bool{}
 	shares := map[volume.Share]bool{}
 	for _, v := range state.volumes {
-		if at, here := s.place(v); here {
+		if at, here := s.place(v, servers); here {
 			names[at] = true
 		}
 		if v.ours != nil {
@@ -159,7 +165,7 @@ func (s *shareState) named(state *state) map[string]bool {
 		shares[class.class.Share] = true
 	}
 	for other := range shares {
-		if at, here := below(s.share, volume.Directory{Share: other}); here && at != "" {
+		if at, here := servers.below(s.share, volume.Directory{Share: other}); here && at != "" {
 			names[at] = true
 		}
 	}
@@ -170,7 +176,7 @@ func (s *shareState) named(state *state) map[string]bool {
 func (c *check) ask(s *shareState) dirs.Survey {
 	ask := dirs.Survey{Cluster: c.cluster, Time: lookTimeout, SizeTime: c.options.SizeTime}
 	ask.Volumes = slices.Sorted(maps.Keys(s.expected(c.state)))
-	for at := range s.named(c.state) {
+	for at := range s.named(c.state, c.servers) {
 		ask.Others = append(ask.Others, volume.SubDir(at))
 	}
 	return ask

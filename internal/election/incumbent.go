@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,7 +22,8 @@ const (
 	// watchAtMost bounds how long a lock is watched; a holder that lives renews it
 	// every 2 s, and has lost it after its lease duration, 15 s, without.
 	watchAtMost = time.Minute
-	watchLonger = 5 * time.Second // than its lease duration
+	// A pod that was started a moment ago waits for a lease duration before it takes over.
+	watchLonger = 5 * time.Second // than two lease durations
 )
 
 // ErrIncumbent says that another program leads by a lock.
@@ -29,32 +31,72 @@ var ErrIncumbent = errors.New("is at work")
 
 // CheckIncumbents returns an error if anybody leads by a lock with one of the names, in
 // any namespace: an Endpoints object, as provisioners used to have, or a Lease. A lock is
-// live if it is renewed while it is watched, which takes as long as its holder may
-// be silent; clocks don't have to agree. It matches ErrIncumbent then. Any other error
-// means that it can't be told, perhaps not yet. The client needs the verb list for
-// the objects of these names, and nothing else; every names how often it looks, 2 s when zero.
+// live if it is renewed while it is watched, which takes as long as its holder may be
+// silent and whoever waits for it may take; clocks don't have to agree. It matches
+// ErrIncumbent then. Any other error means that it can't be told, perhaps not yet. The
+// client needs the verb list for the objects of these names, and nothing else; every
+// names how often it looks, 2 s when zero.
 func CheckIncumbents(ctx context.Context, client kubernetes.Interface, every time.Duration, names ...string) error {
 	if every == 0 {
 		every = 2 * time.Second
 	}
-	first, until, err := suspects(ctx, client, names)
+	w := watched{client: client, names: names}
+	until, err := w.look(ctx)
 	for err == nil && time.Now().Before(until) {
 		select {
 		case <-time.After(every):
+			_, err = w.look(ctx)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		var now map[string]tenure
-		if now, _, err = suspects(ctx, client, names); err != nil {
-			return err
-		}
-		for where, before := range first {
-			if after, held := now[where]; held && after != before {
-				return fmt.Errorf("%s %w: it holds the %s", after.holder, ErrIncumbent, where)
-			}
-		}
 	}
 	return err
+}
+
+// WatchIncumbents looks for such a leader until ctx ends, and returns an error that
+// matches ErrIncumbent when there is one: somebody may start the old program later. It
+// returns nil when ctx ends. What can't be told is looked at again. every is 15 s when zero.
+func WatchIncumbents(ctx context.Context, client kubernetes.Interface, every time.Duration, names ...string) error {
+	if every == 0 {
+		every = 15 * time.Second
+	}
+	w := watched{client: client, names: names}
+	for {
+		if _, err := w.look(ctx); errors.Is(err, ErrIncumbent) {
+			return err
+		}
+		select {
+		case <-time.After(every):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watched are locks and what they said when they were looked at last.
+type watched struct {
+	client kubernetes.Interface
+	names  []string
+	before map[string]tenure
+}
+
+// look returns until when the locks must be watched to tell. It is an error if one has
+// been renewed since the last look.
+func (w *watched) look(ctx context.Context) (time.Time, error) {
+	now, until, err := suspects(ctx, w.client, w.names)
+	if err != nil {
+		return until, err
+	}
+	for where, after := range now {
+		if before, known := w.before[where]; known && after != before {
+			return until, fmt.Errorf("%s %w: it holds the %s", after.holder, ErrIncumbent, where)
+		}
+	}
+	if w.before == nil {
+		w.before = map[string]tenure{}
+	}
+	maps.Copy(w.before, now)
+	return until, nil
 }
 
 // tenure is what a lock says of its holder.
@@ -70,7 +112,7 @@ func suspects(ctx context.Context, client kubernetes.Interface, names []string) 
 			return
 		}
 		found[fmt.Sprintf("%s %s in the namespace %s", kind, name, namespace)] = tenure{r.HolderIdentity, r.RenewTime.UTC().Format(time.RFC3339Nano)}
-		watch := min(time.Duration(r.LeaseDurationSeconds)*time.Second+watchLonger, watchAtMost)
+		watch := min(2*time.Duration(r.LeaseDurationSeconds)*time.Second+watchLonger, watchAtMost)
 		if end := time.Now().Add(watch); end.After(until) {
 			until = end
 		}

@@ -108,3 +108,66 @@ func TestIncumbentsThatCantBeSeen(t *testing.T) {
 		}
 	}
 }
+
+// The old Deployment was not scaled down, and its pod is being replaced: the new one waits
+// for the lock of the one before, which is silent meanwhile.
+func TestIncumbentThatIsBeingReplaced(t *testing.T) {
+	t.Parallel()
+	client := fake.NewClientset(oldEndpoints(oldLock, "pod_1", time.Now()))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	go func() {
+		time.Sleep(1500 * time.Millisecond) // longer than its lease duration
+		o := oldEndpoints(oldLock, "pod_2", time.Now())
+		_ = client.Tracker().Update(resourceOf(o), o, "nfs")
+	}()
+	if err := CheckIncumbents(ctx, client, 50*time.Millisecond, oldLock); !errors.Is(err, ErrIncumbent) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Whoever starts later is found, too, also after the API server could not be asked; a lock
+// that is left as it was is no leader, and one that is seen for the first time is none yet.
+func TestIncumbentsThatStartLater(t *testing.T) {
+	client := fake.NewClientset(oldEndpoints("left", "pod_0", time.Now()))
+	asked := make(chan int)
+	client.PrependReactor("list", "endpoints", func(clienttesting.Action) (bool, runtime.Object, error) {
+		if <-asked == 0 {
+			return true, nil, errors.New("the API server does not answer")
+		}
+		return false, nil, nil
+	})
+	ended := make(chan error)
+	go func() { ended <- WatchIncumbents(t.Context(), client, time.Millisecond, "left", oldLock) }()
+	answer := func(answers ...int) {
+		for _, a := range answers {
+			select {
+			case asked <- a:
+			case err := <-ended:
+				t.Fatalf("ended with %v", err)
+			}
+		}
+	}
+	answer(1, 1, 1, 1, 0, 1)
+	o := oldEndpoints(oldLock, "pod_2", time.Now())
+	if err := client.Tracker().Create(resourceOf(o), o, "nfs"); err != nil {
+		t.Fatal(err)
+	}
+	answer(1, 1, 1, 0)
+	o = oldEndpoints(oldLock, "pod_2", time.Now().Add(2*time.Second))
+	if err := client.Tracker().Update(resourceOf(o), o, "nfs"); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			select {
+			case asked <- 1:
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	if err := <-ended; !errors.Is(err, ErrIncumbent) || !strings.Contains(err.Error(), "pod_2") {
+		t.Errorf("got %v", err)
+	}
+}

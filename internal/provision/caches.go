@@ -81,12 +81,6 @@ func (c *Caches) classNamed(name string) *storagev1.StorageClass {
 	return class
 }
 
-// hasVolume reports whether a volume of that name is known.
-func (c *Caches) hasVolume(name string) bool {
-	_, exists, _ := c.volumes.GetStore().GetByKey(name)
-	return exists
-}
-
 // ownClasses returns the classes of a provisioner.
 func (c *Caches) ownClasses(provisioner string) []*storagev1.StorageClass {
 	var own []*storagev1.StorageClass
@@ -185,12 +179,12 @@ func shareKey(s volume.Share) string { return volume.CanonicalServer(s.Server) +
 
 func (c *Caches) shareIndex(object any) ([]string, error) {
 	pv, ok := object.(*v1.PersistentVolume)
-	if !ok || pv.Annotations[annShareID] == "" {
+	if !ok || c.idOf(pv) == "" {
 		return nil, nil
 	}
 	d, ok := c.directoryOf(pv)
 	if !ok {
 		return nil, nil
 	}
-	return []string{shareKey(d.Share) + "#" + pv.Annotations[annShareID]}, nil
+	return []string{shareKey(d.Share) + "#" + c.idOf(pv)}, nil
 }

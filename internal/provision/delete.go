@@ -30,11 +30,6 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	if err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
-	if vol.foreign && p.calls.isFinished(pv.Name, pv.UID) {
-		// The controller asks again until the volume is gone. What has come to its place
-		// meanwhile is not the volume's, and no record on the share would tell.
-		return nil
-	}
 	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
 	started := time.Now()
 	err = p.carryOut(klog.NewContext(ctx, logger), vol, pv)
@@ -50,9 +45,6 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 		return errStopping
 	case err != nil:
 		return err
-	}
-	if vol.foreign {
-		p.calls.finish(pv.Name, pv.UID, p.options.Caches.hasVolume)
 	}
 	fault.Point("directory-gone")
 	logger.Info("Done with the volume directory", "onDelete", vol.OnDelete, "duration", time.Since(started))
@@ -83,11 +75,31 @@ func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.Persist
 	if err := p.checkAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
-	if err := p.confirm(ctx, pv); err != nil {
+	if err := p.checkNoShare(ctx, vol.Directory); err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
+	live, err := p.confirm(ctx, pv)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: the directory is left as it is", err)
+	case !vol.foreign:
+		return p.dispose(ctx, vol.OnDelete, ref, target)
+	case live.Annotations[annDirectoryGone] != "":
+		// The controller asks again until the volume is gone. What has come to its place
+		// meanwhile is not the volume's, and no record on the share would tell.
+		return nil
+	}
+	if err := p.dispose(ctx, vol.OnDelete, ref, target); err != nil {
+		return err
+	}
+	return p.noteGone(ctx, live)
+}
+
+// dispose removes the directory or moves it aside.
+func (p *Provisioner) dispose(ctx context.Context, policy volume.OnDelete, ref share.Ref, target dirs.Target) error {
 	var archive string
-	if vol.OnDelete == volume.Delete {
+	var err error
+	if policy == volume.Delete {
 		err = p.options.Shares.Delete(ctx, ref, target)
 	} else {
 		archive, err = p.options.Shares.Archive(ctx, ref, target)
@@ -125,20 +137,30 @@ func (p *Provisioner) release(ctx context.Context, ref share.Ref, target dirs.Ta
 // errVolumeGone says that there is no PersistentVolume any more: nobody asks for anything.
 var errVolumeGone = errors.New("the volume is gone")
 
-// confirm asks the API server whether pv is to go still: what the controller goes by is
-// a cache, and somebody may have decided to keep the volume, or have released it by
-// hand, a moment ago.
-func (p *Provisioner) confirm(ctx context.Context, pv *v1.PersistentVolume) error {
+// confirm asks the API server whether pv is to go still, and returns it as it is now:
+// what the controller goes by is a cache, and somebody may have decided to keep the
+// volume, or have released it by hand, a moment ago.
+func (p *Provisioner) confirm(ctx context.Context, pv *v1.PersistentVolume) (*v1.PersistentVolume, error) {
 	live, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, pv.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return errVolumeGone
+		return nil, errVolumeGone
 	case err != nil:
-		return fmt.Errorf("can't tell whether the volume is to be deleted still: %w", err)
+		return nil, fmt.Errorf("can't tell whether the volume is to be deleted still: %w", err)
 	case live.UID != pv.UID:
-		return fmt.Errorf("the volume %s is another one by now", pv.Name)
+		return nil, fmt.Errorf("the volume %s is another one by now", pv.Name)
 	case live.Spec.PersistentVolumeReclaimPolicy != v1.PersistentVolumeReclaimDelete:
-		return fmt.Errorf("the volume's reclaim policy is %s by now", live.Spec.PersistentVolumeReclaimPolicy)
+		return nil, fmt.Errorf("the volume's reclaim policy is %s by now", live.Spec.PersistentVolumeReclaimPolicy)
+	}
+	return live, nil
+}
+
+// noteGone notes on a foreign volume that its directory is gone.
+func (p *Provisioner) noteGone(ctx context.Context, live *v1.PersistentVolume) error {
+	metav1.SetMetaDataAnnotation(&live.ObjectMeta, annDirectoryGone, time.Now().UTC().Format(time.RFC3339))
+	_, err := p.options.Client.CoreV1().PersistentVolumes().Update(ctx, live, metav1.UpdateOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("the directory is gone, but the volume could not be told so: %w", err)
 	}
 	return nil
 }

@@ -100,14 +100,15 @@ func (i *Inspector) Directory(pv *v1.PersistentVolume) (volume.Directory, bool) 
 	return i.provisioner.options.Caches.directoryOf(pv)
 }
 
-var errSecretPerClaim = errors.New("its mount options come from a secret, which may be another one for each claim")
+// ErrSecretPerClaim says that a class does not tell how its share is mounted.
+var ErrSecretPerClaim = errors.New("its mount options come from a secret, which may be another one for each claim")
 
-// ClassRef returns how the share of a class is mounted. It is an error if the class does
-// not tell.
+// ClassRef returns how the share of a class is mounted. It is
+// ErrSecretPerClaim if the class does not tell.
 func (i *Inspector) ClassRef(class volume.Class) (share.Ref, error) {
 	ref := share.Ref{Share: class.Share, MountOptions: class.MountOptions}
 	if class.ProvisionerSecret != nil {
-		return ref, errSecretPerClaim
+		return ref, ErrSecretPerClaim
 	}
 	return ref, nil
 }

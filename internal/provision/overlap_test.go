@@ -237,7 +237,7 @@ func TestSweepLeavesTheDirectoryOfAHandMadeVolume(t *testing.T) {
 // looked at again later.
 func TestSweepWaitsForAnAnswer(t *testing.T) {
 	s := newSoil(t)
-	options := claimOf("1", "nfs", "/", "notes", "delete")
+	options := asking("1", "nfs", "/", "notes", "delete")
 	pv, _, err := s.in(cluster).Provision(ctx, options)
 	check(t, err)
 	static := pv.DeepCopy()

@@ -57,6 +57,31 @@ func (p *Provisioner) checkAlone(ctx context.Context, d volume.Directory, shareI
 	return nil
 }
 
+// checkNoShare returns an error if a share that is served begins at or below a place:
+// what is on it is no part of the volume, whoever made its directory.
+func (p *Provisioner) checkNoShare(ctx context.Context, d volume.Directory) error {
+	served := map[volume.Share]string{}
+	for _, f := range p.formats {
+		for _, class := range p.options.Caches.ownClasses(f.name()) {
+			parsed, _ := f.parseClass(class.Parameters, nil)
+			served[parsed.Share] = "StorageClass " + class.Name
+		}
+	}
+	for _, adoption := range p.options.Adopted {
+		served[adoption.Share] = adoption.Name
+	}
+	for s, by := range served {
+		root := volume.Directory{Share: s}.Full()
+		if s.Path == "" || root != d.Full() && !strings.HasPrefix(root, d.Full()+"/") {
+			continue
+		}
+		if same, err := p.servers.same(ctx, d.Share.Server, s.Server); err != nil || same {
+			return errors.Join(fmt.Errorf("%s is or holds the share %s of %s", d.Source(), s, by), err)
+		}
+	}
+	return nil
+}
+
 // errInUse says that another volume is known to have its data there; other errors, that
 // nobody can tell.
 var errInUse = errors.New("is in use by volume")
@@ -154,6 +179,16 @@ func (c *Caches) directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
 	return volume.Directory{}, false
 }
 
+// idOf returns the id of the share that the directory of directoryOf is on, "" if that
+// is not known. The source of an in-tree volume says nothing about its share: without its
+// adoption, it would seem to have all of it.
+func (c *Caches) idOf(pv *v1.PersistentVolume) string {
+	if d, _ := c.directoryOf(pv); pv.Spec.NFS != nil && d.SubDir == "" {
+		return ""
+	}
+	return pv.Annotations[annShareID]
+}
+
 func (c *Caches) volumeIndex(places func(volume.Directory, string) []place, keys func(place) []string) cache.IndexFunc {
 	return func(object any) ([]string, error) {
 		pv, ok := object.(*v1.PersistentVolume)
@@ -165,7 +200,7 @@ func (c *Caches) volumeIndex(places func(volume.Directory, string) []place, keys
 			return nil, nil
 		}
 		var all []string
-		for _, p := range places(d, pv.Annotations[annShareID]) {
+		for _, p := range places(d, c.idOf(pv)) {
 			all = append(all, keys(p)...)
 		}
 		return all, nil

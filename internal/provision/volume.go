@@ -20,6 +20,8 @@ const (
 	annProvisionedBy           = "pv.kubernetes.io/provisioned-by"
 	annShareID                 = "csi.sharevol.dev/share-id"
 	annOnDelete                = "csi.sharevol.dev/on-delete" // of a volume whose source has no place for it
+	// annDirectoryGone says of a foreign volume since when its directory is gone.
+	annDirectoryGone = "csi.sharevol.dev/directory-gone"
 )
 
 // request is what a claim asks for, with its class.
