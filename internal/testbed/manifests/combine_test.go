@@ -256,7 +256,7 @@ func checkKnown(t *testing.T, data []byte) {
 		u := unstructured.Unstructured{Object: object}
 		must(t, slices.Contains(knownTo115, u.GetAPIVersion()), u.GetAPIVersion())
 		walk(object, func(name string) {
-			must(t, slices.Contains(knownTo115, name) || strings.Contains(name, "kubernetes.io/") || name == "sharevol.dev/mounts-by", u.GetKind()+": "+name)
+			must(t, slices.Contains(knownTo115, name) || strings.Contains(name, "kubernetes.io/") || name == "sharevol.dev/mounts-by" || slices.Contains(helmLabels, name), u.GetKind()+": "+name)
 		})
 	}
 }

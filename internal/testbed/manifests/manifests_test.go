@@ -124,6 +124,15 @@ func TestNodePod(t *testing.T) {
 // many on its command line, that word is the only fault that it names.
 func TestProgramsTakeTheirArguments(t *testing.T) {
 	in := render(t)
+	chart := collect(t, template(t, release{name: "sharevol", namespace: "kube-system", cluster: "v1.16.0", values: `
+kubeletDir: /var/lib/k0s/kubelet
+node: {sidecar: false}
+provisioner:
+  unprivileged: true
+  adopt: [{name: cluster.local/a, server: nfs, share: /}, {name: b, server: "[fd00::1]", share: /srv}]
+  premounted: [{name: a, server: nfs, share: /}, {name: b, server: "fd00::1", share: /srv}]
+  extraArgs: [--default-on-delete=retain]
+`}))
 	for _, run := range []struct {
 		program string
 		c       corev1.Container
@@ -132,6 +141,8 @@ func TestProgramsTakeTheirArguments(t *testing.T) {
 		{"provisioner", render(t, "overlays", "unprivileged").deployment.Spec.Template.Spec.Containers[0]},
 		{"nodeplugin", in.daemonSet.Spec.Template.Spec.Containers[0]},
 		{"nodeplugin", render(t, "overlays", "no-sidecar").daemonSet.Spec.Template.Spec.Containers[0]},
+		{"provisioner", chart.deployment.Spec.Template.Spec.Containers[0]},
+		{"nodeplugin", chart.daemonSet.Spec.Template.Spec.Containers[0]},
 	} {
 		program, c := run.program, run.c
 		args := append([]string{"run", "-trimpath", "./" + program, "surplus"}, c.Args...)

@@ -69,6 +69,9 @@ func decode(t *testing.T, data []byte) []runtime.Object {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(bytes.TrimSpace(buffer[:n])) == 0 {
+			continue
+		}
 		object, _, err := decoder.Decode(buffer[:n], nil, nil)
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, buffer[:n])
