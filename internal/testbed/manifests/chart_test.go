@@ -198,6 +198,9 @@ func TestChartKnowsVersions(t *testing.T) {
 		checkVersions(t, in, want)
 		checkChoices(t, in, want)
 	}
+	if _, err := helmTemplate(t, release{name: "sharevol", namespace: "kube-system", cluster: "v1.14.10"}); err == nil {
+		t.Error("1.14 is too old")
+	}
 	// From 1.17 on it may be in any namespace.
 	r := combination{names: []string{"legacy"}}.release()
 	r.cluster, r.namespace = "v1.17.17", "storage"

@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
 	"helm.sh/helm/v4/pkg/engine"
 	"sigs.k8s.io/yaml"
 )
@@ -23,8 +25,8 @@ type release struct {
 	values          string // YAML, as in a file for --values
 }
 
-// helmTemplate renders a release as helm template does: the values are held against
-// the schema, then the templates are rendered.
+// helmTemplate renders a release as helm template does: the cluster's version and the
+// values are held against what the chart takes, then the templates are rendered.
 func helmTemplate(t *testing.T, r release) ([]byte, error) {
 	t.Helper()
 	chart, err := loader.Load(filepath.Join(root(t), "manifests", "chart"))
@@ -37,6 +39,9 @@ func helmTemplate(t *testing.T, r release) ([]byte, error) {
 		t.Fatal(err)
 	}
 	capabilities.KubeVersion = *version
+	if !chartutil.IsCompatibleRange(chart.Metadata.KubeVersion, version.String()) {
+		return nil, fmt.Errorf("the chart is for Kubernetes %s, not %s", chart.Metadata.KubeVersion, version)
+	}
 	values, err := util.ToRenderValues(chart, parseValues(t, r.values),
 		common.ReleaseOptions{Name: r.name, Namespace: r.namespace, Revision: 1, IsInstall: true}, capabilities)
 	if err != nil {
@@ -46,6 +51,8 @@ func helmTemplate(t *testing.T, r release) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	notes := files["sharevol/templates/NOTES.txt"]
+	must(t, strings.Contains(notes, r.namespace) && !strings.Contains(notes, "<no value>"), notes)
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if strings.HasSuffix(name, ".yaml") {
