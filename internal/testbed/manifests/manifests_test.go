@@ -3,9 +3,6 @@
 package manifests
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,101 +12,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/kubernetes/scheme"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 
-	"sharevol.dev/sharevol/internal/testbed"
 	"sharevol.dev/sharevol/internal/volume"
 )
-
-// installation is what one kustomization installs.
-type installation struct {
-	namespace  *corev1.Namespace
-	driver     *storagev1.CSIDriver
-	deployment *appsv1.Deployment
-	daemonSet  *appsv1.DaemonSet
-	role       *rbacv1.ClusterRole
-	leases     *rbacv1.Role
-	accounts   []*corev1.ServiceAccount
-}
-
-func root(t *testing.T) string {
-	t.Helper()
-	host, err := testbed.NewHost(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return host.Root()
-}
-
-// decode reads YAML strictly: an unknown or repeated field is an error.
-func decode(t *testing.T, data []byte) []runtime.Object {
-	t.Helper()
-	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
-	documents := utilyaml.NewDocumentDecoder(io.NopCloser(bytes.NewReader(data)))
-	defer func() { _ = documents.Close() }()
-	var objects []runtime.Object
-	buffer := make([]byte, 1<<20)
-	for {
-		n, err := documents.Read(buffer)
-		if errors.Is(err, io.EOF) {
-			return objects
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		object, _, err := decoder.Decode(buffer[:n], nil, nil)
-		if err != nil {
-			t.Fatalf("%v in\n%s", err, buffer[:n])
-		}
-		objects = append(objects, object)
-	}
-}
-
-func render(t *testing.T, path ...string) installation {
-	t.Helper()
-	dir := filepath.Join(append([]string{root(t), "manifests"}, path...)...)
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := resources.AsYaml()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var in installation
-	for _, object := range decode(t, data) {
-		switch o := object.(type) {
-		case *corev1.Namespace:
-			in.namespace = o
-		case *storagev1.CSIDriver:
-			in.driver = o
-		case *appsv1.Deployment:
-			in.deployment = o
-		case *appsv1.DaemonSet:
-			in.daemonSet = o
-		case *rbacv1.ClusterRole:
-			in.role = o
-		case *rbacv1.Role:
-			in.leases = o
-		case *corev1.ServiceAccount:
-			in.accounts = append(in.accounts, o)
-		case *rbacv1.ClusterRoleBinding, *rbacv1.RoleBinding:
-		default:
-			t.Errorf("unexpected %T", o)
-		}
-	}
-	if in.namespace == nil || in.driver == nil || in.deployment == nil || in.daemonSet == nil || in.role == nil || in.leases == nil || len(in.accounts) != 2 {
-		t.Fatalf("%s is not complete", dir)
-	}
-	return in
-}
 
 func must(t *testing.T, ok bool, what string) {
 	t.Helper()
@@ -194,11 +100,11 @@ func TestUnprivilegedProvisionerPod(t *testing.T) {
 func TestNodePod(t *testing.T) {
 	in := render(t)
 	pod := in.daemonSet.Spec.Template.Spec
-	checkPod(t, pod, "node-driver-registrar", "sharevol-node")
+	checkPod(t, pod, "sharevol-node", "node-driver-registrar")
 	must(t, pod.PriorityClassName == "system-node-critical", "system-node-critical")
 	must(t, len(pod.Tolerations) == 1 && pod.Tolerations[0].Operator == corev1.TolerationOpExists && pod.Tolerations[0].Key == "" && pod.Tolerations[0].Effect == "", "it tolerates every taint")
 	must(t, !*pod.AutomountServiceAccountToken, "it calls no API server")
-	registrar, node := pod.Containers[0], pod.Containers[1]
+	node, registrar := pod.Containers[0], pod.Containers[1]
 	must(t, *node.SecurityContext.Privileged, "Bidirectional propagation demands privileged")
 	must(t, argument(node, "--driver-name") == in.driver.Name, "the driver's name")
 	must(t, argument(node, "--node-id") == "$(NODE_NAME)" && node.Env[0].ValueFrom.FieldRef.FieldPath == "spec.nodeName", "the node's name")
@@ -218,14 +124,25 @@ func TestNodePod(t *testing.T) {
 // many on its command line, that word is the only fault that it names.
 func TestProgramsTakeTheirArguments(t *testing.T) {
 	in := render(t)
+	chart := collect(t, template(t, release{name: "sharevol", namespace: "kube-system", cluster: "v1.16.0", values: `
+kubeletDir: /var/lib/k0s/kubelet
+node: {sidecar: false}
+provisioner:
+  unprivileged: true
+  adopt: [{name: cluster.local/a, server: nfs, share: /}, {name: b, server: "[fd00::1]", share: /srv}]
+  premounted: [{name: a, server: nfs, share: /}, {name: b, server: "fd00::1", share: /srv}]
+  extraArgs: [--default-on-delete=retain]
+`}))
 	for _, run := range []struct {
 		program string
 		c       corev1.Container
 	}{
 		{"provisioner", in.deployment.Spec.Template.Spec.Containers[0]},
 		{"provisioner", render(t, "overlays", "unprivileged").deployment.Spec.Template.Spec.Containers[0]},
-		{"nodeplugin", in.daemonSet.Spec.Template.Spec.Containers[1]},
+		{"nodeplugin", in.daemonSet.Spec.Template.Spec.Containers[0]},
 		{"nodeplugin", render(t, "overlays", "no-sidecar").daemonSet.Spec.Template.Spec.Containers[0]},
+		{"provisioner", chart.deployment.Spec.Template.Spec.Containers[0]},
+		{"nodeplugin", chart.daemonSet.Spec.Template.Spec.Containers[0]},
 	} {
 		program, c := run.program, run.c
 		args := append([]string{"run", "-trimpath", "./" + program, "surplus"}, c.Args...)
