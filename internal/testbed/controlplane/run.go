@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,16 +20,25 @@ const buildWithin = 10 * time.Minute
 
 // run runs a command to its end; an error carries what it said.
 func run(ctx context.Context, dir, name string, args ...string) error {
+	_, err := output(ctx, dir, name, args...)
+	return err
+}
+
+// output runs a command to its end and returns its output; an error carries all that it said.
+func output(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-buildvcs=false")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return errors.Join(fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, out), context.Cause(ctx))
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		said := stdout.String() + stderr.String()
+		return "", errors.Join(fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, said), context.Cause(ctx))
 	}
-	return nil
+	return stdout.String(), nil
 }
 
 // BuildProvisioner builds sharevol-provisioner as it is in the repository, with build tags if there are any,
