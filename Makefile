@@ -33,10 +33,11 @@ unit: ## unit tests, with the race detector
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 .PHONY: e2e
-e2e: ## images, manifests, replicas and crashes on a real API server, and a whole cluster with real NFS
+e2e: ## images, manifests, old and new API servers, replicas and crashes on one, and a whole cluster with real NFS
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m .
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 ./manifests ./registrar
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -timeout 60m ./controlplane
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -timeout 60m ./versions
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./replicas
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./e2e
 
