@@ -58,6 +58,19 @@ func testPods(ctx context.Context, t *testing.T, c *cluster) {
 	}
 }
 
+// testOthers applies what else is for this release, one in place of the other.
+func testOthers(ctx context.Context, t *testing.T, c *cluster) {
+	for _, kustomization := range c.others {
+		check(t, c.Apply(ctx, kustomization))
+		testPods(ctx, t, c)
+	}
+	if len(c.others) == 0 {
+		c.cell = "none"
+		return
+	}
+	c.cell = "`" + strings.Join(c.others, "`, `") + "`"
+}
+
 // testStart starts a leader, one that stands by, and one that streams its lists.
 func testStart(ctx context.Context, t *testing.T, c *cluster) {
 	c.streaming = c.provisioner(t, "streaming", c.lab.streaming, "--driver-name=streaming.sharevol.dev")

@@ -81,6 +81,7 @@ func testTakeover(ctx context.Context, t *testing.T, c *cluster) {
 func testStreamingLists(ctx context.Context, t *testing.T, c *cluster) {
 	if !c.release.Before(27) {
 		check(t, c.streaming.Ready(ctx))
+		c.cell = "yes; neither"
 		return
 	}
 	time.Sleep(time.Until(c.streamsSince.Add(hangsFor)))
@@ -89,5 +90,6 @@ func testStreamingLists(ctx context.Context, t *testing.T, c *cluster) {
 	if status == http.StatusOK {
 		t.Errorf("a provisioner with %s got ready: this test shows nothing any more", streamingOn)
 	}
+	c.cell = "yes; there it hangs"
 	t.Logf("with streaming lists, not ready after %s: %d %s", time.Since(c.streamsSince).Round(time.Second), status, body)
 }

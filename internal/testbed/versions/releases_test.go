@@ -17,12 +17,16 @@ import (
 // supported are the releases that are tested, and what README says to apply there.
 var supported = []struct {
 	release       testbed.Release
-	kustomization string // below manifests
+	kustomization string   // below manifests
+	others        []string // likewise: all others that are for the release
 }{
-	{"v1.15.12", "overlays/legacy"},
-	{"v1.20.15", "overlays/before-1.30"},
-	{"v1.29.15", "overlays/before-1.30"},
-	{"", ""},
+	{"v1.15.12", "overlays/legacy", nil},
+	{"v1.20.15", "overlays/before-1.30", []string{"monitoring"}},
+	{"v1.29.15", "overlays/before-1.30", []string{"monitoring"}},
+	{"", "", []string{
+		"monitoring", "overlays/no-sidecar", "overlays/selinux", "overlays/unprivileged",
+		"overlays/from-csi-driver-nfs", "overlays/from-nfs-subdir",
+	}},
 }
 
 // promises are what is tested on each release, in this order: each may count on what those before it have left.
@@ -41,8 +45,9 @@ var promises = []struct {
 	{"retain", "`onDelete: retain` and `reclaimPolicy: Retain` keep the data", false, testRetain},
 	{"archive", "`onDelete: archive` moves it aside", false, testArchive},
 	{"takeover", "the leader is killed (`kill -9`): the other replica takes over within 20 s", false, testTakeover},
-	{"streaming-lists", "no hang where client-go's streaming lists (`WatchListClient`) would", false, testStreamingLists},
+	{"streaming-lists", "no hang; and with client-go's streaming lists (`WatchListClient`)", false, testStreamingLists},
 	{"forbidden", "the audit log and the programs' logs hold nothing that was forbidden", false, testForbidden},
+	{"others", "other manifests that apply as well, with pods that are admitted", false, testOthers},
 }
 
 // cluster is a control plane of one release with sharevol installed, as far as the tests have come.
@@ -52,6 +57,8 @@ type cluster struct {
 	release       testbed.Release
 	name          string
 	kustomization string
+	others        []string
+	cell          string // of the table, for the promise that is being tested, if it is kept
 	client        kubernetes.Interface
 	namespace     string // that the manifests install into
 	kubeconfig    string // of the provisioner's service account there
@@ -73,7 +80,9 @@ func TestReleases(t *testing.T) {
 		for _, one := range supported {
 			t.Run(one.release.String(), func(t *testing.T) {
 				t.Parallel()
-				testRelease(t, l, one.release, one.kustomization, results)
+				testRelease(t, l, &cluster{
+					lab: l, release: one.release, name: one.release.String(), kustomization: one.kustomization, others: one.others,
+				}, results)
 			})
 		}
 	})
@@ -82,41 +91,43 @@ func TestReleases(t *testing.T) {
 	}
 }
 
-func testRelease(t *testing.T, l *lab, release testbed.Release, kustomization string, results *results) {
+func testRelease(t *testing.T, l *lab, c *cluster, results *results) {
 	ctx, cancel := context.WithTimeoutCause(l.ctx, testMax, fmt.Errorf("the test is not done after %s", testMax))
 	defer cancel()
 	began := time.Now()
-	c := newCluster(ctx, t, l, release, kustomization)
+	c.start(ctx, t)
 	version, err := c.client.Discovery().ServerVersion()
 	check(t, err)
-	if release != "" && version.GitVersion != string(release) {
-		t.Fatalf("the API server of %s says that it is %s", release, version.GitVersion)
+	if c.release != "" && version.GitVersion != string(c.release) {
+		t.Fatalf("the API server of %s says that it is %s", c.release, version.GitVersion)
 	}
 	t.Logf("%s is up after %s", version.GitVersion, time.Since(began).Round(100*time.Millisecond))
-	results.begin(release, version.GitVersion, kustomization)
+	results.begin(c.release, version.GitVersion, c.kustomization)
 	for _, promise := range promises {
 		step := time.Now()
+		c.cell = "yes"
 		kept := t.Run(promise.name, func(t *testing.T) { promise.test(ctx, t, c) })
 		t.Logf("%s: %s", promise.name, time.Since(step).Round(10*time.Millisecond))
 		if kept {
-			results.kept(release, promise.text)
+			results.kept(c.release, promise.text, c.cell)
 		} else if promise.needed {
 			return
 		}
 	}
 }
 
-// newCluster starts a control plane; nothing is installed yet.
-func newCluster(ctx context.Context, t *testing.T, l *lab, release testbed.Release, kustomization string) *cluster {
+// start starts the control plane; nothing is installed yet.
+func (c *cluster) start(ctx context.Context, t *testing.T) {
 	t.Helper()
-	c := &cluster{lab: l, release: release, name: release.String(), kustomization: kustomization}
-	c.share = filepath.Join(l.dir, "share-"+c.name)
-	dir := filepath.Join(l.dir, c.name)
+	c.share = filepath.Join(c.lab.dir, "share-"+c.name)
+	dir := filepath.Join(c.lab.dir, c.name)
 	for _, folder := range []string{dir, c.share} {
 		check(t, os.Mkdir(folder, 0o755))
 	}
 	var err error
-	c.ControlPlane, err = controlplane.Start(ctx, l.host, controlplane.Options{Name: c.name, Dir: dir, Logs: l.logs(), Release: release})
+	c.ControlPlane, err = controlplane.Start(ctx, c.lab.host, controlplane.Options{
+		Name: c.name, Dir: dir, Logs: c.lab.logs(), Release: c.release,
+	})
 	check(t, err)
 	t.Cleanup(func() {
 		for _, end := range append(c.closers, c.Stop) {
@@ -126,5 +137,4 @@ func newCluster(ctx context.Context, t *testing.T, l *lab, release testbed.Relea
 		}
 	})
 	c.client = c.Client()
-	return c
 }

@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"cmp"
 	"flag"
 	"os"
 	"path/filepath"
@@ -26,7 +27,7 @@ type results struct {
 type column struct {
 	version       string // as the API server says it
 	kustomization string
-	kept          map[string]bool
+	cells         map[string]string // by promise
 }
 
 func newResults() *results { return &results{seen: map[testbed.Release]*column{}} }
@@ -34,13 +35,13 @@ func newResults() *results { return &results{seen: map[testbed.Release]*column{}
 func (r *results) begin(release testbed.Release, version, kustomization string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.seen[release] = &column{version: version, kustomization: kustomization, kept: map[string]bool{}}
+	r.seen[release] = &column{version: version, kustomization: kustomization, cells: map[string]string{}}
 }
 
-func (r *results) kept(release testbed.Release, promise string) {
+func (r *results) kept(release testbed.Release, promise, cell string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.seen[release].kept[promise] = true
+	r.seen[release].cells[promise] = cell
 }
 
 // table has a column for each release and a row for each promise.
@@ -60,11 +61,7 @@ func (r *results) table() string {
 		head, line = head+" | "+seen.version, line+"|---"
 		applied += " | `" + filepath.Join("manifests", seen.kustomization) + "`"
 		for i, promise := range promises {
-			cell := " | not tested"
-			if seen.kept[promise.text] {
-				cell = " | yes"
-			}
-			rows[i] += cell
+			rows[i] += " | " + cmp.Or(seen.cells[promise.text], "not tested")
 		}
 	}
 	return strings.Join(append([]string{head, line, applied}, rows...), " |\n") + " |\n"
