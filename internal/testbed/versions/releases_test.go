@@ -35,7 +35,7 @@ var promises = []struct {
 	needed     bool // without it the others mean nothing
 	test       func(ctx context.Context, t *testing.T, c *cluster)
 }{
-	{"apply", "`kubectl apply -k` of these manifests; the API server keeps every field", true, testApply},
+	{"apply", "`kubectl apply -k` of that; the API server keeps every field", true, testApply},
 	{"pods", "it admits the pods of both programs", false, testPods},
 	{"start", "two replicas start, with the manifests' service account and rights (RBAC)", true, testStart},
 	{"bind", "a claim gets a volume and is bound", false, testBind},
@@ -45,7 +45,7 @@ var promises = []struct {
 	{"retain", "`onDelete: retain` and `reclaimPolicy: Retain` keep the data", false, testRetain},
 	{"archive", "`onDelete: archive` moves it aside", false, testArchive},
 	{"takeover", "the leader is killed (`kill -9`): the other replica takes over within 20 s", false, testTakeover},
-	{"streaming-lists", "no hang; and with client-go's streaming lists (`WatchListClient`)", false, testStreamingLists},
+	{"streaming-lists", "no hang; and with client-go's streaming lists (`WatchListClient`), which are switched off", false, testStreamingLists},
 	{"forbidden", "the audit log and the programs' logs hold nothing that was forbidden", false, testForbidden},
 	{"others", "other manifests that apply as well, with pods that are admitted", false, testOthers},
 }
@@ -102,7 +102,7 @@ func testRelease(t *testing.T, l *lab, c *cluster, results *results) {
 		t.Fatalf("the API server of %s says that it is %s", c.release, version.GitVersion)
 	}
 	t.Logf("%s is up after %s", version.GitVersion, time.Since(began).Round(100*time.Millisecond))
-	results.begin(c.release, version.GitVersion, c.kustomization)
+	results.begin(c.release, version.GitVersion)
 	for _, promise := range promises {
 		step := time.Now()
 		c.cell = "yes"
