@@ -13,6 +13,11 @@ import (
 
 // Release names a release of Kubernetes, "v1.20.15" for example, that has a module in the folder "releases".
 // The zero Release is today's, which the module "kubernetes" pins.
+//
+// For another release, make such a module: it requires k8s.io/kubernetes; replaces Kubernetes' own other modules,
+// which that one names by folders, by v0.MINOR.PATCH, and all else as that one does, which a module can't hand
+// on; names the programs as tools, before 1.24 openapi-gen too; and has been through "go mod tidy -e", whose
+// complaints are about other modules' tests. Before 1.24, github.com/modern-go/reflect2 must be v1.0.2.
 type Release string
 
 // releasePrograms are what is built of an older release; etcd and kubectl are today's.
