@@ -9,30 +9,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sharevol.dev/sharevol/internal/testbed/guest"
 )
 
 const adminToken = "admin-token"
 
-// controllers are those that claims and volumes need where there are no nodes and no pods.
-var controllers = []string{
-	"persistentvolume-binder-controller",
-	"persistentvolumeclaim-protection-controller", "persistentvolume-protection-controller",
-}
-
-// unneededAPIs are groups that nothing here uses; each costs the API server's start some work.
-var unneededAPIs = []string{
-	"autoscaling/v1", "autoscaling/v2", "batch/v1", "flowcontrol.apiserver.k8s.io/v1", "internal.apiserver.k8s.io/v1alpha1",
-}
-
+// The manifests for old releases use a namespace that is there already.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
 - level: Metadata
-  userGroups: ["system:serviceaccounts:` + guest.SystemNamespace + `"]
+  userGroups: ["system:serviceaccounts:` + guest.SystemNamespace + `", "system:serviceaccounts:` + metav1.NamespaceSystem + `"]
 - level: None
 `
 
@@ -76,29 +67,6 @@ func (c *ControlPlane) etcdArgs() []string {
 		"--data-dir=" + c.path("etcd"), "--unsafe-no-fsync", "--log-level=warn",
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer,
-	}
-}
-
-func (c *ControlPlane) apiServerArgs() []string {
-	return []string{
-		"--etcd-servers=http://" + c.etcdPort.address(),
-		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", c.apiPort.number), "--cert-dir=" + c.path("certs"),
-		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16",
-		"--token-auth-file=" + c.path("tokens.csv"), "--authorization-mode=RBAC",
-		"--allow-privileged=true", // for the manifests' pods, which never run here
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + c.path("sa.key"),
-		"--service-account-signing-key-file=" + c.path("sa.key"),
-		"--audit-policy-file=" + c.path("audit.yaml"), "--audit-log-path=" + c.auditLog(), "--audit-log-maxsize=2000",
-		"--enable-priority-and-fairness=false", "--profiling=false",
-		"--runtime-config=" + strings.Join(unneededAPIs, "=false,") + "=false",
-		"--disable-admission-plugins=MutatingAdmissionWebhook,ValidatingAdmissionWebhook,MutatingAdmissionPolicy,ValidatingAdmissionPolicy",
-	}
-}
-
-func (c *ControlPlane) controllerManagerArgs() []string {
-	return []string{
-		"--kubeconfig=" + c.Kubeconfig(), "--leader-elect=false", "--kube-api-qps=1000", "--kube-api-burst=2000",
-		"--controllers=" + strings.Join(controllers, ","), "--secure-port=0", "--profiling=false",
 	}
 }
 

@@ -35,12 +35,15 @@ type Options struct {
 	Name string // begins the names of its log files
 	Dir  string // an existing, empty folder for its configuration, keys and data
 	Logs string // an existing folder for its logs, the audit log among them
+	// Release is that of kube-apiserver and kube-controller-manager; etcd and kubectl are today's.
+	Release testbed.Release
 }
 
 // ControlPlane is a running control plane. Its methods may be called concurrently, but for Stop.
 type ControlPlane struct {
 	options                     Options
-	programs                    string // folder of etcd and Kubernetes
+	programs                    string // folder of etcd and kubectl
+	kubernetes                  string // and of the release's programs
 	manifests                   string
 	etcdPort, peerPort, apiPort *port
 	components                  []*process
@@ -55,7 +58,11 @@ func Start(ctx context.Context, host *testbed.Host, options Options) (*ControlPl
 	if err != nil {
 		return nil, err
 	}
-	c := &ControlPlane{options: options, programs: programs, manifests: filepath.Join(host.Root(), "manifests")}
+	kubernetes, err := host.ControlPlane(ctx, options.Release)
+	if err != nil {
+		return nil, err
+	}
+	c := &ControlPlane{options: options, programs: programs, kubernetes: kubernetes, manifests: filepath.Join(host.Root(), "manifests")}
 	if err := c.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the control plane %s: %w", options.Name, err), c.Stop())
 	}
@@ -73,10 +80,10 @@ func (c *ControlPlane) start(ctx context.Context) error {
 		return err
 	}
 	// At once: the API server waits for etcd by itself.
-	if err := c.launch(ctx, "etcd", c.etcdArgs()); err != nil {
+	if err := c.launch(ctx, c.programs, "etcd", c.etcdArgs()); err != nil {
 		return err
 	}
-	if err := c.launch(ctx, "kube-apiserver", c.apiServerArgs()); err != nil {
+	if err := c.launch(ctx, c.kubernetes, "kube-apiserver", c.apiServerArgs()); err != nil {
 		return err
 	}
 	starting, cancel := context.WithTimeout(ctx, startWithin)
@@ -95,7 +102,7 @@ func (c *ControlPlane) start(ctx context.Context) error {
 		return err
 	}
 	// It gives up soon where there is no ready server.
-	if err := c.launch(ctx, "kube-controller-manager", c.controllerManagerArgs()); err != nil {
+	if err := c.launch(ctx, c.kubernetes, "kube-controller-manager", c.controllerManagerArgs()); err != nil {
 		return err
 	}
 	return guest.WaitFor(starting, "the namespaces", poll, c.check(c.namespaces))
@@ -117,8 +124,8 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-func (c *ControlPlane) launch(ctx context.Context, name string, args []string) error {
-	p, err := launch(ctx, c.options.Name+"'s "+name, c.log(name), componentEnv, filepath.Join(c.programs, name), args...)
+func (c *ControlPlane) launch(ctx context.Context, programs, name string, args []string) error {
+	p, err := launch(ctx, c.options.Name+"'s "+name, c.log(name), componentEnv, filepath.Join(programs, name), args...)
 	if err == nil {
 		c.components = append(c.components, p)
 	}
@@ -137,7 +144,7 @@ func (c *ControlPlane) check(try func(ctx context.Context) error) guest.Check {
 }
 
 func (c *ControlPlane) ready(ctx context.Context) error {
-	body, err := c.client.Discovery().RESTClient().Get().AbsPath("/readyz").Timeout(5 * time.Second).DoRaw(ctx)
+	body, err := c.client.Discovery().RESTClient().Get().AbsPath(c.readyPath()).Timeout(5 * time.Second).DoRaw(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, body)
 	}
@@ -169,14 +176,6 @@ func (c *ControlPlane) Alive() error {
 		all = append(all, p.alive())
 	}
 	return errors.Join(all...)
-}
-
-// Install applies sharevol's own manifests, as a user does. No pod runs: there are no nodes.
-func (c *ControlPlane) Install(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startWithin)
-	defer cancel()
-	return run(ctx, "", filepath.Join(c.programs, "kubectl"), "--kubeconfig="+c.Kubeconfig(),
-		"--cache-dir="+c.path("kubectl"), "apply", "--server-side", "-k", c.manifests)
 }
 
 // ServiceAccountKubeconfig returns the path of a new kubeconfig with a token of a service account, valid for an
