@@ -30,6 +30,11 @@ func runGuarded(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	return waitGuarded(cmd)
+}
+
+// waitGuarded is runGuarded of what was just started.
+func waitGuarded(cmd *exec.Cmd) error {
 	dismiss, err := guard(cmd.Process.Pid)
 	if err != nil {
 		return errors.Join(err, cmd.Cancel(), cmd.Wait())

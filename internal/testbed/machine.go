@@ -88,7 +88,12 @@ func runKernel(ctx context.Context, image, uml, preload string, opts Options) er
 		cmd.Env = append(cmd.Env, "LD_PRELOAD="+preload)
 	}
 	cmd.Stdout = &console{out: opts.Output}
-	err := runGuarded(cmd)
+	release, err := startOnOneProcessor(cmd)
+	if err != nil {
+		return fmt.Errorf("start the user-mode kernel: %w", err)
+	}
+	defer release()
+	err = waitGuarded(cmd)
 	if ctx.Err() != nil {
 		return fmt.Errorf("the machine was ended: %w", context.Cause(ctx))
 	}
