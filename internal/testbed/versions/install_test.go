@@ -3,6 +3,7 @@ package versions
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,17 +59,22 @@ func testPods(ctx context.Context, t *testing.T, c *cluster) {
 	}
 }
 
-// testOthers applies what else is for this release, one in place of the other.
+// testOthers applies what else is for this release, one in place of the other: other kustomizations, then
+// components by themselves and together.
 func testOthers(ctx context.Context, t *testing.T, c *cluster) {
 	for _, kustomization := range c.others {
 		check(t, c.Apply(ctx, kustomization))
 		testPods(ctx, t, c)
 	}
-	if len(c.others) == 0 {
-		c.cell = "none"
-		return
+	names := slices.Clone(c.others)
+	for _, components := range c.combined() {
+		dir, err := c.Combine("base", components...)
+		check(t, err)
+		check(t, c.Apply(ctx, dir))
+		testPods(ctx, t, c)
+		names = append(names, strings.Join(components, " + "))
 	}
-	c.cell = "`" + strings.Join(c.others, "`, `") + "`"
+	c.cell = "`" + strings.Join(names, "`, `") + "`"
 }
 
 // testStart starts a leader, one that stands by, and one that streams its lists.

@@ -30,9 +30,10 @@ const (
 
 // lab is what the tests of all releases share.
 type lab struct {
-	ctx  context.Context // ends when the run is interrupted
-	host *testbed.Host
-	dir  string
+	ctx      context.Context // ends when the run is interrupted
+	releases []target
+	host     *testbed.Host
+	dir      string
 	// The provisioner as it is shipped, and one that lets client-go stream its lists.
 	program, streaming string
 }
@@ -52,6 +53,10 @@ func TestMain(m *testing.M) {
 }
 
 func setUp() (*lab, error) {
+	releases, err := chosen()
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	host, err := testbed.NewHost(testbed.NewProgress(os.Stderr))
 	if err != nil {
@@ -64,7 +69,7 @@ func setUp() (*lab, error) {
 		return nil, err
 	}
 	l := &lab{
-		ctx: ctx, host: host, dir: dir,
+		ctx: ctx, releases: releases, host: host, dir: dir,
 		program: filepath.Join(dir, "provisioner"), streaming: filepath.Join(dir, "provisioner-streaming"),
 	}
 	tearDown = func(failed bool) error {
@@ -82,7 +87,7 @@ func setUp() (*lab, error) {
 		return controlplane.BuildChangedProvisioner(starting, host, l.streaming, streamingSource, streamingOff, streamingOn)
 	})
 	group.Go(func() error { // one after another: each keeps all processors busy
-		for _, one := range supported {
+		for _, one := range l.releases {
 			if _, err := host.ControlPlane(starting, one.release); err != nil {
 				return err
 			}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,18 +17,58 @@ import (
 )
 
 // supported are the releases that are tested, and what README says to apply there.
-var supported = []struct {
-	release       testbed.Release
-	kustomization string   // below manifests
-	others        []string // likewise: all others that are for the release
-}{
-	{"v1.15.12", "overlays/legacy", nil},
-	{"v1.20.15", "overlays/before-1.30", []string{"monitoring"}},
-	{"v1.29.15", "overlays/before-1.30", []string{"monitoring"}},
-	{"", "", []string{
-		"monitoring", "overlays/no-sidecar", "overlays/selinux", "overlays/unprivileged",
+var supported = []target{
+	{"v1.15.12", "overlays/legacy", "legacy", "ha-before-1.21", nil},
+	{"v1.20.15", "overlays/before-1.30", "before-1.30", "ha-before-1.21", []string{"monitoring"}},
+	{"v1.29.15", "overlays/before-1.30", "before-1.30", "ha", []string{"monitoring"}},
+	{"", "", "", "ha", []string{
+		"monitoring", "overlays/ha", "overlays/no-sidecar", "overlays/selinux", "overlays/unprivileged",
 		"overlays/from-csi-driver-nfs", "overlays/from-nfs-subdir",
 	}},
+}
+
+// target is a release and what is tested there.
+type target struct {
+	release       testbed.Release
+	kustomization string   // below manifests
+	age, ha       string   // its components, for such releases and for two replicas
+	others        []string // likewise: all other kustomizations that are for the release
+}
+
+// combined are choices of components that are for the release: each by itself, and all.
+func (one target) combined() [][]string {
+	choices := []string{one.ha, "no-sidecar", "selinux", "unprivileged"}
+	all := [][]string{append([]string{"from-csi-driver-nfs"}, choices...)}
+	for _, choice := range choices {
+		all = append(all, []string{choice})
+	}
+	for i := range all {
+		if one.age != "" {
+			all[i] = append(all[i], one.age)
+		}
+	}
+	return all
+}
+
+// chosen are the releases that the environment variable RELEASES names, with commas in
+// between, or all.
+func chosen() ([]target, error) {
+	names := strings.Split(os.Getenv("RELEASES"), ",")
+	if names[0] == "" || names[0] == "all" {
+		return supported, nil
+	}
+	var some []target
+	var all []string
+	for _, one := range supported {
+		all = append(all, one.release.String())
+		if i := slices.Index(names, one.release.String()); i >= 0 {
+			some, names = append(some, one), slices.Delete(names, i, i+1)
+		}
+	}
+	if len(names) > 0 {
+		return nil, fmt.Errorf("RELEASES: there is no %s, but %s", strings.Join(names, ", no "), strings.Join(all, ", "))
+	}
+	return some, nil
 }
 
 // promises are what is tested on each release, in this order: each may count on what those before it have left.
@@ -53,35 +95,33 @@ var promises = []struct {
 // cluster is a control plane of one release with sharevol installed, as far as the tests have come.
 type cluster struct {
 	*controlplane.ControlPlane
-	lab           *lab
-	release       testbed.Release
-	name          string
-	kustomization string
-	others        []string
-	cell          string // of the table, for the promise that is being tested, if it is kept
-	client        kubernetes.Interface
-	namespace     string // that the manifests install into
-	kubeconfig    string // of the provisioner's service account there
-	share         string // the local folder
-	leader        *controlplane.Provisioner
-	standby       *controlplane.Provisioner
-	streaming     *controlplane.Provisioner
-	streamsSince  time.Time
-	running       []*controlplane.Provisioner // those that must run
-	closers       []func() error              // what is to be ended before the control plane
+	target
+	lab          *lab
+	name         string
+	cell         string // of the table, for the promise that is being tested, if it is kept
+	client       kubernetes.Interface
+	namespace    string // that the manifests install into
+	kubeconfig   string // of the provisioner's service account there
+	share        string // the local folder
+	leader       *controlplane.Provisioner
+	standby      *controlplane.Provisioner
+	streaming    *controlplane.Provisioner
+	streamsSince time.Time
+	running      []*controlplane.Provisioner // those that must run
+	closers      []func() error              // what is to be ended before the control plane
 }
 
-// Every release that README names: each on a control plane of its own, as many at a time as there are processors.
+// Every release that README names and that is chosen: each on a control plane of its own, as many at a time as there are processors.
 func TestReleases(t *testing.T) {
 	l, err := shared()
 	check(t, err)
 	results := newResults()
 	t.Run("on", func(t *testing.T) { // returns when all are done
-		for _, one := range supported {
+		for _, one := range l.releases {
 			t.Run(one.release.String(), func(t *testing.T) {
 				t.Parallel()
 				testRelease(t, l, &cluster{
-					lab: l, release: one.release, name: one.release.String(), kustomization: one.kustomization, others: one.others,
+					target: one, lab: l, name: one.release.String(),
 				}, results)
 			})
 		}

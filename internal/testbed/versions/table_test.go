@@ -46,7 +46,8 @@ func (r *results) kept(release testbed.Release, promise, cell string) {
 }
 
 // table has a column for each release and a row for each promise.
-func (r *results) table() string {
+// Of releases that were not tested it has what old, the table before, has.
+func (r *results) table(old string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	head, line, applied := "| Kubernetes", "|---", "| applied"
@@ -54,10 +55,10 @@ func (r *results) table() string {
 	for i, promise := range promises {
 		rows[i] = "| " + promise.text
 	}
-	for _, one := range supported {
+	for at, one := range supported {
 		seen := r.seen[one.release]
 		if seen == nil {
-			seen = &column{version: one.release.String()}
+			seen = columnOf(old, at, one.release.String())
 		}
 		head, line = head+" | "+seen.version, line+"|---"
 		applied += " | `" + path.Join("manifests", one.kustomization) + "`"
@@ -68,14 +69,30 @@ func (r *results) table() string {
 	return strings.Join(append([]string{head, line, applied}, rows...), " |\n") + " |\n"
 }
 
+// columnOf reads the column of a release, which is the one at a place, from a table.
+func columnOf(table string, at int, release string) *column {
+	c := &column{version: release, cells: map[string]string{}}
+	lines := strings.Split(table, "\n")
+	cells := func(line string) []string { return strings.Split(strings.TrimSuffix(line, " |"), " | ") }
+	if head := cells(lines[0]); len(head) <= at+1 || head[at+1] != release {
+		return c
+	}
+	for _, line := range lines[1:] {
+		if row := cells(line); len(row) > at+1 {
+			c.cells[strings.TrimPrefix(row[0], "| ")] = row[at+1]
+		}
+	}
+	return c
+}
+
 // rewrite returns README's text with the table that this run makes.
 func (r *results) rewrite(readme string) (string, error) {
 	before, rest, begins := strings.Cut(readme, tableBegin)
-	_, after, ends := strings.Cut(rest, tableEnd)
+	old, after, ends := strings.Cut(rest, tableEnd)
 	if !begins || !ends {
 		return "", fmt.Errorf("README.md has no table: nothing between %q and %q", tableBegin, tableEnd)
 	}
-	return before + tableBegin + r.table() + tableEnd + after, nil
+	return before + tableBegin + r.table(old) + tableEnd + after, nil
 }
 
 // holdReadme checks that README's table is what this run has seen. A run of a part of the tests says nothing.
@@ -94,7 +111,7 @@ func (r *results) holdReadme(t *testing.T, root string) {
 	case os.Getenv("UPDATE_GOLDEN") != "":
 		check(t, os.WriteFile(file, []byte(wanted), 0o644))
 	default:
-		t.Errorf("README.md's table is not what was tested (UPDATE_GOLDEN=1 rewrites it). This run says:\n%s", r.table())
+		t.Errorf("README.md's table is not what was tested (UPDATE_GOLDEN=1 rewrites it). This run says:\n%s", wanted)
 	}
 }
 
@@ -117,6 +134,22 @@ func TestTable(t *testing.T) {
 	}
 	if strings.Contains(text, "an old table") {
 		t.Errorf("the old table is still there:\n%s", text)
+	}
+	// Of what was not tested this time, README says what was seen before.
+	again := newResults()
+	again.begin(supported[1].release, "v1.2.4")
+	again.kept(supported[1].release, promises[1].text, "still")
+	named := strings.Replace(text, "v1.2.3", supported[0].release.String(), 1)
+	text, err = again.rewrite(named)
+	check(t, err)
+	lines = strings.Split(text, "\n")
+	for line, want := range map[int]string{
+		2: "| Kubernetes | " + supported[0].release.String() + " | v1.2.4 | ",
+		5: "| " + promises[0].text + " | yes | not tested | ", 6: "| " + promises[1].text + " | not tested | still | ",
+	} {
+		if !strings.HasPrefix(lines[line], want) {
+			t.Errorf("line %d is %q, not %q", line, lines[line], want)
+		}
 	}
 	if text, err := r.rewrite("no table\n"); err == nil {
 		t.Errorf("without a table: %q", text)
