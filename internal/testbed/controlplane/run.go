@@ -19,12 +19,6 @@ import (
 // buildWithin bounds the building of the provisioner, which takes a minute with a cold cache.
 const buildWithin = 10 * time.Minute
 
-// run runs a command to its end; an error carries what it said.
-func run(ctx context.Context, dir, name string, args ...string) error {
-	_, err := output(ctx, dir, name, args...)
-	return err
-}
-
 // output runs a command to its end and returns its output; an error carries all that it said.
 func output(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)

@@ -47,7 +47,7 @@ func helmTemplate(t *testing.T, r release) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := engine.Engine{}.Render(chart, values)
+	files, err := engine.Engine{}.RenderWithContext(t.Context(), chart, values)
 	if err != nil {
 		return nil, err
 	}

@@ -178,16 +178,6 @@ func kustomization(t *testing.T, base string, components []string, more string) 
 	return dir
 }
 
-// renderComponents renders the base with components.
-func renderComponents(t *testing.T, components []string) installation {
-	t.Helper()
-	data, err := renderYAML(t, kustomization(t, "base", components, ""))
-	if err != nil {
-		t.Fatal(components, err)
-	}
-	return collect(t, data)
-}
-
 // plain are the objects as they are written, by kind, namespace and name.
 func plain(t *testing.T, data []byte) map[string]map[string]any {
 	t.Helper()
