@@ -10,8 +10,8 @@ GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     ?= $(shell sed -n 's/^    newTag: \(v[0-9.]*\)$$/\1/p' manifests/base/kustomization.yaml | head -n 1)
 TESTBED     := internal/testbed
-# How many machines make test boots at a time.
-MACHINES    ?= 1
+# How many machines make test boots at a time: two where there are two processors and 10 GB free.
+MACHINES    ?= $(shell awk -v processors=$$(nproc) '/MemAvailable/ { print (processors > 1 && $$2 > 10000000) ? 2 : 1 }' /proc/meminfo)
 # On which releases of Kubernetes make test tests the provisioner: RELEASES=all has the whole of README's table.
 RELEASES    ?= v1.15.12,newest
 PREPARE     := CGO_ENABLED=0 $(GO) run -C $(TESTBED) -trimpath ./prepare
@@ -42,7 +42,6 @@ e2e: ## images, manifests, old and new API servers, a whole cluster, NFS servers
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 ./manifests ./registrar
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -timeout 60m ./controlplane
 	RELEASES=$(RELEASES) CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./versions
-# A machine has one processor: on two quiet ones MACHINES=2 saves a third of the time.
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m -p $(MACHINES) ./e2e ./servers ./publish
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./replicas
 

@@ -98,7 +98,7 @@ func load(kubeconfig string) (*rest.Config, error) {
 }
 
 // disableWatchList turns off the client's streaming lists, on by default since
-// client-go 0.35: an API server before 1.27 ignores sendInitialEvents, and the
+// client-go 0.35: an old API server, of 1.15 for one, ignores sendInitialEvents, and the
 // informer waits for ever for a bookmark (kubernetes/kubernetes#135895).
 func disableWatchList() error {
 	gates, settable := clientfeatures.FeatureGates().(interface {

@@ -26,7 +26,7 @@ clusters: [{name: c, cluster: {server: "` + url + `"}}], contexts: [{name: c, co
 	return path
 }
 
-// kubernetes #135895: a server before 1.27 ignores sendInitialEvents. This one
+// kubernetes #135895: an old server, 1.15 for one, ignores sendInitialEvents. This one
 // does too: it answers lists, and watches that never send a bookmark.
 func TestInformersFillOnServersWithoutStreamingLists(t *testing.T) {
 	watches := make(chan struct{})

@@ -72,6 +72,17 @@ func name(object *unstructured.Unstructured) string {
 	return strings.TrimSuffix(object.GetKind()+" "+object.GetNamespace()+"/"+object.GetName(), "/")
 }
 
+// saysNothing reports whether a value is an empty map or list, which is the same as none.
+func saysNothing(value any) bool {
+	switch value := value.(type) {
+	case map[string]any:
+		return len(value) == 0
+	case []any:
+		return len(value) == 0
+	}
+	return false
+}
+
 // lost says what of wanted, at a path, is not the same in kept. What else is in kept are the server's defaults.
 func lost(wanted, kept any, path string) []string {
 	switch wanted := wanted.(type) {
@@ -80,6 +91,9 @@ func lost(wanted, kept any, path string) []string {
 		var all []string
 		for key, value := range wanted {
 			found, ok := kept[key]
+			if !ok && saysNothing(value) {
+				continue
+			}
 			if !ok {
 				all = append(all, fmt.Sprintf("%s.%s is dropped", path, key))
 				continue

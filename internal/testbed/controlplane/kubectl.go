@@ -28,8 +28,15 @@ func (c *ControlPlane) Combine(base string, components ...string) (string, error
 	if err != nil {
 		return "", fmt.Errorf("combine %s with %s: %w", base, components, err)
 	}
+	manifests, err := filepath.EvalSymlinks(c.manifests)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir) // as kustomize sees it
+	}
+	if err != nil {
+		return "", fmt.Errorf("combine %s with %s: %w", base, components, err)
+	}
 	relative := func(parts ...string) string {
-		path, _ := filepath.Rel(dir, filepath.Join(append([]string{c.manifests}, parts...)...)) // both are absolute
+		path, _ := filepath.Rel(dir, filepath.Join(append([]string{manifests}, parts...)...)) // both are absolute
 		return path
 	}
 	text := "resources: [" + relative(base) + "]\ncomponents:\n"

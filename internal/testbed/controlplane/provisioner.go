@@ -214,7 +214,9 @@ func (p *Provisioner) Gone(ctx context.Context) error {
 func (p *Provisioner) Close() error {
 	var all []error
 	if p.process != nil && p.process.alive() == nil {
-		all = append(all, p.KillAll())
+		if err := p.KillAll(); !errors.Is(err, os.ErrProcessDone) { // it may end at this moment
+			all = append(all, err)
+		}
 	}
 	_, err := p.killHelpers()
 	if p.port != nil {

@@ -35,11 +35,15 @@ type target struct {
 	others        []string // likewise: all other kustomizations that are for the release
 }
 
-// combined are choices of components that are for the release: each by itself, and all.
+// choices are the components that are for the release, whatever its age.
+func (one target) choices() []string {
+	return []string{one.ha, "no-sidecar", "selinux", "unprivileged"}
+}
+
+// combined are the choices, each by itself and all together, with the component for the release's age.
 func (one target) combined() [][]string {
-	choices := []string{one.ha, "no-sidecar", "selinux", "unprivileged"}
-	all := [][]string{append([]string{"from-csi-driver-nfs"}, choices...)}
-	for _, choice := range choices {
+	all := [][]string{append([]string{"from-csi-driver-nfs"}, one.choices()...)}
+	for _, choice := range one.choices() {
 		all = append(all, []string{choice})
 	}
 	for i := range all {
@@ -89,7 +93,7 @@ var promises = []struct {
 	{"takeover", "the leader is killed (`kill -9`): the other replica takes over within 20 s", false, testTakeover},
 	{"streaming-lists", "no hang; and with client-go's streaming lists (`WatchListClient`), which are switched off", false, testStreamingLists},
 	{"forbidden", "the audit log and the programs' logs hold nothing that was forbidden", false, testForbidden},
-	{"others", "other manifests that apply as well, with pods that are admitted", false, testOthers},
+	{"others", "other manifests that apply as well, components one by one and together, with pods that are admitted", false, testOthers},
 }
 
 // cluster is a control plane of one release with sharevol installed, as far as the tests have come.
