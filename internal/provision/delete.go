@@ -9,6 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/klog/v2"
 
 	"sharevol.dev/sharevol/internal/fault"
@@ -92,7 +93,7 @@ func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.Persist
 	if err := p.dispose(ctx, vol.OnDelete, ref, target); err != nil {
 		return err
 	}
-	return p.noteGone(ctx, live)
+	return p.noteGone(ctx, pv)
 }
 
 // dispose removes the directory or moves it aside.
@@ -156,9 +157,17 @@ func (p *Provisioner) confirm(ctx context.Context, pv *v1.PersistentVolume) (*v1
 }
 
 // noteGone notes on a foreign volume that its directory is gone.
-func (p *Provisioner) noteGone(ctx context.Context, live *v1.PersistentVolume) error {
-	metav1.SetMetaDataAnnotation(&live.ObjectMeta, annDirectoryGone, time.Now().UTC().Format(time.RFC3339))
-	_, err := p.options.Client.CoreV1().PersistentVolumes().Update(ctx, live, metav1.UpdateOptions{})
+func (p *Provisioner) noteGone(ctx context.Context, pv *v1.PersistentVolume) error {
+	volumes := p.options.Client.CoreV1().PersistentVolumes()
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		live, err := volumes.Get(ctx, pv.Name, metav1.GetOptions{})
+		if err != nil || live.UID != pv.UID {
+			return err
+		}
+		metav1.SetMetaDataAnnotation(&live.ObjectMeta, annDirectoryGone, time.Now().UTC().Format(time.RFC3339))
+		_, err = volumes.Update(ctx, live, metav1.UpdateOptions{})
+		return err
+	})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("the directory is gone, but the volume could not be told so: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +59,7 @@ func TestVolumesOfThePeersAreTakenOver(t *testing.T) {
 			check(t, p.dropVolume(ctx, name))
 		}
 	}
-	stop(ctx, t, provisioner)
+	endsWhenTheOldOneStarts(ctx, t, p, provisioner)
 }
 
 // putOrdinary puts volumes in every form that the peers have written, and returns their names.
@@ -120,59 +119,6 @@ func checkShares(t *testing.T, p *peers) {
 	} {
 		if got, err := os.ReadFile(filepath.Join(path, marker)); string(got) != want || (err == nil) != (want != "") {
 			t.Errorf("%s has %q, %v; want %q", path, got, err, want)
-		}
-	}
-}
-
-// refusesBesideALiveLeader starts the provisioner while somebody renews the old one's lock: it must end, say
-// who that is, and touch nothing. When nobody renews the lock any more, it may start.
-func refusesBesideALiveLeader(ctx context.Context, t *testing.T, p *peers, provisioner *controlplane.Provisioner) {
-	t.Helper()
-	record := func() map[string]string {
-		return map[string]string{"control-plane.alpha.kubernetes.io/leader": fmt.Sprintf(
-			`{"holderIdentity":"old-pod_1","leaseDurationSeconds":15,"acquireTime":"2026-01-01T00:00:00Z","renewTime":%q,"leaderTransitions":0}`, time.Now().UTC().Format(time.RFC3339))}
-	}
-	endpoints := p.client.CoreV1().Endpoints(p.name)
-	//lint:ignore SA1019 old provisioners know nothing newer
-	lock, err := endpoints.Create(ctx, &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: nfsSubdirLock, Annotations: record()}}, metav1.CreateOptions{})
-	check(t, err)
-	renewing, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() {
-		for renewing.Err() == nil {
-			lock.Annotations = record()
-			updated, err := endpoints.Update(renewing, lock, metav1.UpdateOptions{})
-			if err != nil && renewing.Err() == nil {
-				done <- err
-				return
-			}
-			if err == nil {
-				lock = updated
-			}
-			select {
-			case <-time.After(2 * time.Second):
-			case <-renewing.Done():
-			}
-		}
-		done <- nil
-	}()
-	check(t, provisioner.Start(ctx))
-	select {
-	case <-provisioner.Exited():
-	case <-time.After(time.Minute):
-		t.Error("it goes on beside a live leader")
-	}
-	cancel()
-	check(t, <-done)
-	if state := provisioner.State(); state == nil || state.Success() {
-		t.Errorf("it ended with %v", state)
-	}
-	if log := tail(provisioner.Log(), 3); !strings.Contains(log, "old-pod_1") || !strings.Contains(log, nfsSubdirLock) || !strings.Contains(log, p.name) {
-		t.Errorf("it does not say who is at work:\n%s", log)
-	}
-	for _, root := range []string{p.share, p.old} {
-		if _, err := os.Lstat(filepath.Join(root, keptBySharevol)); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("it has touched %s: %v", root, err)
 		}
 	}
 }
