@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"sharevol.dev/sharevol/internal/testbed/controlplane"
 	"sharevol.dev/sharevol/internal/testbed/guest"
 )
 
