@@ -23,6 +23,7 @@ type Config struct {
 	DefaultOnDelete onDelete
 	Premounted      premounted
 	Adopted         adopted
+	AdoptNamespace  string
 	Kubeconfig      string
 	KubeAPIQPS      int
 	KubeAPIBurst    int
@@ -40,6 +41,7 @@ func (c *Config) AddFlags(flags *flag.FlagSet) {
 	flags.Var(&c.DefaultOnDelete, "default-on-delete", "`policy` of classes that name none: delete, retain or archive")
 	flags.Var(&c.Premounted, "premounted", "`SERVER:/SHARE=/PATH`: a share that is mounted at a path already, by kubelet for example; may be repeated. Then nothing is mounted, other shares are not served, and no capability is needed")
 	flags.Var(&c.Adopted, "adopt-provisioner", "`NAME=SERVER:/SHARE`: an nfs-subdir-external-provisioner, and the share that it serves, whose classes and volumes are taken over; may be repeated. It must not run any more")
+	flags.StringVar(&c.AdoptNamespace, "adopt-namespace", "", "`namespace` of the adopted provisioners, where alone it is looked whether they still run; when empty all, and whoever may write Leases in one can feign that they do")
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "`path` of a kubeconfig; the pod's service account when empty")
 	c.KubeAPIQPS, c.KubeAPIBurst, c.WorkerThreads = 200, 400, 32
 	cli.Int(flags, &c.KubeAPIQPS, "kube-api-qps", 1, 10000, "`requests` a second to the API server, sustained")
@@ -61,6 +63,13 @@ func (c *Config) Validate() error {
 		if _, err := os.Stat(c.Kubeconfig); err != nil {
 			errs = append(errs, fmt.Errorf("--kubeconfig=%q: must be a readable file: %w", c.Kubeconfig, err))
 		}
+	}
+	switch {
+	case c.AdoptNamespace == "":
+	case len(c.Adopted) == 0:
+		errs = append(errs, fmt.Errorf("--adopt-namespace=%q: means nothing without --adopt-provisioner", c.AdoptNamespace))
+	case len(validation.IsDNS1123Label(c.AdoptNamespace)) > 0:
+		errs = append(errs, fmt.Errorf("--adopt-namespace=%q: must be the name of a namespace", c.AdoptNamespace))
 	}
 	for _, adoption := range c.Adopted {
 		if adoption.Name == c.DriverName {

@@ -22,7 +22,7 @@ func TestBadCommandLineNamesEveryFault(t *testing.T) {
 		"--kube-api-burst=1", "--kubeconfig=/nonexistent", "word", "--default-on-delete=shred",
 		"--premounted=nfs", "--premounted=nfs:/srv=/", "--premounted=-o:/srv=/a", "--premounted=nfs:/srv=/a", "--premounted=nfs:/srv=/b",
 		"--lease-name=A", "--lease-namespace=a.b", "--adopt-provisioner=a", "--adopt-provisioner=a/b=nfs:/srv/../x",
-		"--adopt-provisioner=a/b=nfs:/srv", "--adopt-provisioner=a-b=nfs:/srv",
+		"--adopt-provisioner=a/b=nfs:/srv", "--adopt-provisioner=a-b=nfs:/srv", "--adopt-namespace=a/b",
 	}, &bytes.Buffer{})
 	if err == nil {
 		t.Fatal("no error")
@@ -31,7 +31,7 @@ func TestBadCommandLineNamesEveryFault(t *testing.T) {
 		"-unknown", `"fast"`, "kube-api-qps", "worker-threads", `--driver-name="-"`, `--http-address="nowhere"`,
 		"--kube-api-burst=1: must be at least", `--kubeconfig="/nonexistent"`, `"word"`, "--help",
 		"must be one of delete, retain, archive", "SERVER:/SHARE=/PATH", "below /", "-o", "given twice", `--lease-name="A"`, `--lease-namespace="a.b"`,
-		"NAME=SERVER:/SHARE", `".." path component`, "a-b is given twice",
+		"NAME=SERVER:/SHARE", `".." path component`, "a-b is given twice", `--adopt-namespace="a/b"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("message lacks %q:\n%v", want, err)
@@ -55,7 +55,11 @@ func TestAdoptedNamesAreOthers(t *testing.T) {
 	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), "the lock of y/z") {
 		t.Errorf("got %v", err)
 	}
-	config.LeaseName = ""
+	config.Adopted, config.LeaseName, config.AdoptNamespace = nil, "", "nfs"
+	if err := config.Validate(); err == nil || !strings.Contains(err.Error(), "means nothing without --adopt-provisioner") {
+		t.Errorf("got %v", err)
+	}
+	config.AdoptNamespace = ""
 	if err := config.Validate(); err != nil {
 		t.Error(err)
 	}

@@ -213,7 +213,7 @@ func (p *program) stop(provisioner *provision.Provisioner) error {
 func (p *program) alone(ctx context.Context) error {
 	var incumbent error
 	err := p.untilAnswered(ctx, "Waiting for the API server to tell whether an adopted provisioner still works", func(ctx context.Context) error {
-		err := election.CheckIncumbents(ctx, p.clients.work, 0, p.config.Adopted.locks()...)
+		err := election.CheckIncumbents(ctx, p.clients.work, 0, election.Locks{Namespace: p.config.AdoptNamespace, Names: p.config.Adopted.locks()})
 		if errors.Is(err, election.ErrIncumbent) || apierrors.IsForbidden(err) {
 			incumbent, err = err, nil
 		}
@@ -228,7 +228,7 @@ func (p *program) alone(ctx context.Context) error {
 // beside returns an error when an adopted provisioner is at work again, and nil when ctx
 // ends.
 func (p *program) beside(ctx context.Context) error {
-	if err := election.WatchIncumbents(ctx, p.clients.work, 0, p.config.Adopted.locks()...); err != nil {
+	if err := election.WatchIncumbents(ctx, p.clients.work, 0, election.Locks{Namespace: p.config.AdoptNamespace, Names: p.config.Adopted.locks()}); err != nil {
 		return endFirst(err)
 	}
 	return nil

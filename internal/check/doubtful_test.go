@@ -1,6 +1,8 @@
 package check
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -62,5 +64,26 @@ func TestClassWithASecretAlone(t *testing.T) {
 	report := f.run()
 	if report.ExitStatus() != 2 {
 		t.Errorf("status %s: %+v", report.Status, report.Shares[0])
+	}
+}
+
+// A server that can't be looked up may be any other: that is told, as it hides orphans.
+func TestServerThatCantBeLookedUp(t *testing.T) {
+	f := newFixture(t)
+	srv := f.export("nfs:/srv")
+	write(t, "x", srv, "by-hand", "file")
+	lookup := f.options.LookupHost
+	f.options.LookupHost = func(ctx context.Context, host string) ([]string, error) {
+		if host == "gone" {
+			return nil, errors.New("no such host")
+		}
+		return lookup(ctx, host)
+	}
+	f.add(class("gold", "nfs", "/srv", nil), &v1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "old"},
+		Spec:       v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{NFS: &v1.NFSVolumeSource{Server: "gone", Path: "/srv"}}},
+	})
+	if report := f.run(); report.ExitStatus() != 2 || !strings.Contains(strings.Join(report.Problems, " "), "can't be looked up, and may be any other: gone") {
+		t.Errorf("status %s: %q", report.Status, report.Problems)
 	}
 }

@@ -67,6 +67,9 @@ func (c *check) confirm(ctx context.Context) {
 		return
 	}
 	c.servers.lookUp(bounded, now, c.options.LookupHost)
+	if unknown := c.servers.unknown(); len(unknown) > 0 {
+		c.problem("servers that can't be looked up, and may be any other: %s", strings.Join(unknown, ", "))
+	}
 	for _, s := range c.looked {
 		if !s.report.Reachable {
 			continue

@@ -25,7 +25,7 @@ func (all servers) lookUp(ctx context.Context, state *state, lookup func(context
 	var wanted []string
 	add := func(server string) {
 		name := volume.CanonicalServer(server)
-		if _, known := all[name]; !known && name != "" {
+		if all[name] == nil && name != "" && !slices.Contains(wanted, name) {
 			all[name] = nil
 			wanted = append(wanted, name)
 		}
@@ -61,6 +61,18 @@ func (all servers) lookUp(ctx context.Context, state *state, lookup func(context
 		})
 	}
 	group.Wait()
+}
+
+// unknown returns the servers that can't be looked up, where there are others.
+func (all servers) unknown() []string {
+	var names []string
+	for name, addresses := range all {
+		if addresses == nil && len(all) > 1 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // maySame reports whether two servers may be one: they have a name or an address in

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -29,18 +30,23 @@ const (
 // ErrIncumbent says that another program leads by a lock.
 var ErrIncumbent = errors.New("is at work")
 
-// CheckIncumbents returns an error if anybody leads by a lock with one of the names, in
-// any namespace: an Endpoints object, as provisioners used to have, or a Lease. A lock is
+// Locks are the objects by which other provisioners elect their leaders.
+type Locks struct {
+	Namespace string // all namespaces when empty
+	Names     []string
+}
+
+// CheckIncumbents returns an error if anybody leads by one of the locks: an Endpoints object, as provisioners used to have, or a Lease. A lock is
 // live if it is renewed while it is watched, which takes as long as its holder may be
 // silent and whoever waits for it may take; clocks don't have to agree. It matches
 // ErrIncumbent then. Any other error means that it can't be told, perhaps not yet. The
 // client needs the verb list for the objects of these names, and nothing else; every
 // names how often it looks, 2 s when zero.
-func CheckIncumbents(ctx context.Context, client kubernetes.Interface, every time.Duration, names ...string) error {
+func CheckIncumbents(ctx context.Context, client kubernetes.Interface, every time.Duration, locks Locks) error {
 	if every == 0 {
 		every = 2 * time.Second
 	}
-	w := watched{client: client, names: names}
+	w := watched{client: client, locks: locks}
 	until, err := w.look(ctx)
 	for err == nil && time.Now().Before(until) {
 		select {
@@ -56,15 +62,20 @@ func CheckIncumbents(ctx context.Context, client kubernetes.Interface, every tim
 // WatchIncumbents looks for such a leader until ctx ends, and returns an error that
 // matches ErrIncumbent when there is one: somebody may start the old program later. It
 // returns nil when ctx ends. What can't be told is looked at again. every is 15 s when zero.
-func WatchIncumbents(ctx context.Context, client kubernetes.Interface, every time.Duration, names ...string) error {
+func WatchIncumbents(ctx context.Context, client kubernetes.Interface, every time.Duration, locks Locks) error {
 	if every == 0 {
 		every = 15 * time.Second
 	}
-	w := watched{client: client, names: names}
-	for {
-		if _, err := w.look(ctx); errors.Is(err, ErrIncumbent) {
+	w := watched{client: client, locks: locks}
+	for blind := false; ; {
+		_, err := w.look(ctx)
+		if errors.Is(err, ErrIncumbent) {
 			return err
 		}
+		if err != nil && ctx.Err() == nil && !blind {
+			klog.ErrorS(err, "Can't tell whether an adopted provisioner is at work; will look again")
+		}
+		blind = err != nil
 		select {
 		case <-time.After(every):
 		case <-ctx.Done():
@@ -76,14 +87,14 @@ func WatchIncumbents(ctx context.Context, client kubernetes.Interface, every tim
 // watched are locks and what they said when they were looked at last.
 type watched struct {
 	client kubernetes.Interface
-	names  []string
+	locks  Locks
 	before map[string]tenure
 }
 
 // look returns until when the locks must be watched to tell. It is an error if one has
 // been renewed since the last look.
 func (w *watched) look(ctx context.Context) (time.Time, error) {
-	now, until, err := suspects(ctx, w.client, w.names)
+	now, until, err := suspects(ctx, w.client, w.locks)
 	if err != nil {
 		return until, err
 	}
@@ -104,7 +115,7 @@ type tenure struct{ holder, renewed string }
 
 // suspects returns the locks that may be live, by where they are, and until when they
 // must be watched to tell.
-func suspects(ctx context.Context, client kubernetes.Interface, names []string) (map[string]tenure, time.Time, error) {
+func suspects(ctx context.Context, client kubernetes.Interface, locks Locks) (map[string]tenure, time.Time, error) {
 	found := map[string]tenure{}
 	var until time.Time
 	add := func(kind, namespace, name string, r resourcelock.LeaderElectionRecord) {
@@ -117,8 +128,8 @@ func suspects(ctx context.Context, client kubernetes.Interface, names []string) 
 			until = end
 		}
 	}
-	for _, name := range names {
-		if err := errors.Join(endpointsLocks(ctx, client, name, add), leaseLocks(ctx, client, name, add)); err != nil {
+	for _, name := range locks.Names {
+		if err := errors.Join(endpointsLocks(ctx, client, locks.Namespace, name, add), leaseLocks(ctx, client, locks.Namespace, name, add)); err != nil {
 			return nil, until, err
 		}
 	}
@@ -127,8 +138,8 @@ func suspects(ctx context.Context, client kubernetes.Interface, names []string) 
 
 type addLock func(kind, namespace, name string, r resourcelock.LeaderElectionRecord)
 
-func endpointsLocks(ctx context.Context, client kubernetes.Interface, name string, add addLock) error {
-	list, err := client.CoreV1().Endpoints(metav1.NamespaceAll).List(ctx, called(name))
+func endpointsLocks(ctx context.Context, client kubernetes.Interface, namespace, name string, add addLock) error {
+	list, err := client.CoreV1().Endpoints(namespace).List(ctx, called(name))
 	if err != nil {
 		return cantTell("endpoints", name, err)
 	}
@@ -142,8 +153,8 @@ func endpointsLocks(ctx context.Context, client kubernetes.Interface, name strin
 	return nil
 }
 
-func leaseLocks(ctx context.Context, client kubernetes.Interface, name string, add addLock) error {
-	list, err := client.CoordinationV1().Leases(metav1.NamespaceAll).List(ctx, called(name))
+func leaseLocks(ctx context.Context, client kubernetes.Interface, namespace, name string, add addLock) error {
+	list, err := client.CoordinationV1().Leases(namespace).List(ctx, called(name))
 	if err != nil {
 		return cantTell("leases", name, err)
 	}
@@ -162,7 +173,7 @@ func called(name string) metav1.ListOptions {
 
 func cantTell(resource, name string, err error) error {
 	if apierrors.IsForbidden(err) {
-		return fmt.Errorf("a ClusterRole must allow to list %s with the resourceName %s, so that it is seen whether the old provisioner still works: %w", resource, name, err)
+		return fmt.Errorf("a role must allow to list %s with the resourceName %s, so that it is seen whether the old provisioner still works: %w", resource, name, err)
 	}
 	return fmt.Errorf("tell whether the old provisioner still works: %w", err)
 }

@@ -50,6 +50,8 @@ func TestIncumbents(t *testing.T) {
 		"live, clock behind":    {oldEndpoints(oldLock, "pod_1", now.Add(-30*time.Minute)), func(t time.Time) runtime.Object { return oldEndpoints(oldLock, "pod_1", t.Add(-30*time.Minute)) }, true},
 		"another takes over":    {oldEndpoints(oldLock, "pod_1", now), func(t time.Time) runtime.Object { return oldEndpoints(oldLock, "pod_2", t) }, true},
 		"live, Lease":           {oldLease(oldLock, "pod_1", now), func(t time.Time) runtime.Object { return oldLease(oldLock, "pod_1", t) }, true},
+		"in its namespace":      {oldLease(oldLock, "pod_1", now), func(t time.Time) runtime.Object { return oldLease(oldLock, "pod_1", t) }, true},
+		"in another namespace":  {oldLease(oldLock, "pod_1", now), func(t time.Time) runtime.Object { return oldLease(oldLock, "pod_1", t) }, false},
 		"gone a moment ago":     {object: oldEndpoints(oldLock, "pod_1", now)},
 		"gone long ago":         {object: oldEndpoints(oldLock, "pod_1", now.Add(-24*time.Hour))},
 		"released":              {object: oldLease(oldLock, "", now)},
@@ -71,7 +73,13 @@ func TestIncumbents(t *testing.T) {
 					time.Sleep(20 * time.Millisecond)
 				}
 			}()
-			err := CheckIncumbents(ctx, client, 50*time.Millisecond, "one more", oldLock)
+			namespace := ""
+			if strings.HasSuffix(name, "in its namespace") {
+				namespace = "nfs"
+			} else if strings.HasSuffix(name, "in another namespace") {
+				namespace = "another"
+			}
+			err := CheckIncumbents(ctx, client, 50*time.Millisecond, Locks{Namespace: namespace, Names: []string{"one more", oldLock}})
 			cancel()
 			<-renewing
 			if errors.Is(err, ErrIncumbent) != c.want || !c.want && err != nil {
@@ -97,7 +105,7 @@ func TestIncumbentsThatCantBeSeen(t *testing.T) {
 	client.PrependReactor("list", "endpoints", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "endpoints"}, oldLock, errors.New("no"))
 	})
-	err := CheckIncumbents(t.Context(), client, 0, oldLock)
+	err := CheckIncumbents(t.Context(), client, 0, Locks{Names: []string{oldLock}})
 	if err == nil || errors.Is(err, ErrIncumbent) || !strings.Contains(err.Error(), "list endpoints with the resourceName "+oldLock) {
 		t.Errorf("got %v", err)
 	}
@@ -121,7 +129,7 @@ func TestIncumbentThatIsBeingReplaced(t *testing.T) {
 		o := oldEndpoints(oldLock, "pod_2", time.Now())
 		_ = client.Tracker().Update(resourceOf(o), o, "nfs")
 	}()
-	if err := CheckIncumbents(ctx, client, 50*time.Millisecond, oldLock); !errors.Is(err, ErrIncumbent) {
+	if err := CheckIncumbents(ctx, client, 50*time.Millisecond, Locks{Names: []string{oldLock}}); !errors.Is(err, ErrIncumbent) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -138,7 +146,9 @@ func TestIncumbentsThatStartLater(t *testing.T) {
 		return false, nil, nil
 	})
 	ended := make(chan error)
-	go func() { ended <- WatchIncumbents(t.Context(), client, time.Millisecond, "left", oldLock) }()
+	go func() {
+		ended <- WatchIncumbents(t.Context(), client, time.Millisecond, Locks{Names: []string{"left", oldLock}})
+	}()
 	answer := func(answers ...int) {
 		for _, a := range answers {
 			select {

@@ -81,6 +81,12 @@ func (c *Caches) classNamed(name string) *storagev1.StorageClass {
 	return class
 }
 
+// hasVolume reports whether a volume of that name is known.
+func (c *Caches) hasVolume(name string) bool {
+	_, exists, _ := c.volumes.GetStore().GetByKey(name)
+	return exists
+}
+
 // ownClasses returns the classes of a provisioner.
 func (c *Caches) ownClasses(provisioner string) []*storagev1.StorageClass {
 	var own []*storagev1.StorageClass

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // calls are the calls of all names that run, and the end of them.
@@ -15,10 +17,11 @@ type calls struct {
 	draining bool
 	working  map[string]int // volumes by name
 	idle     sync.WaitGroup
+	finished map[string]types.UID // foreign volumes whose directories are gone, by name
 }
 
 func newCalls(workers int) *calls {
-	c := &calls{working: map[string]int{}}
+	c := &calls{working: map[string]int{}, finished: map[string]types.UID{}}
 	if workers > 0 {
 		c.provisions, c.deletions = make(chan struct{}, workers), make(chan struct{}, workers)
 	}
@@ -96,4 +99,24 @@ func (c *calls) shared(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.working[name] > 1
+}
+
+// finish remembers that the directory of a foreign volume is gone, as long as exists
+// says that the volume exists: the API server may not take a note of it.
+func (c *calls) finish(name string, uid types.UID, exists func(name string) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for other := range c.finished {
+		if !exists(other) {
+			delete(c.finished, other)
+		}
+	}
+	c.finished[name] = uid
+}
+
+func (c *calls) isFinished(name string, uid types.UID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	is, found := c.finished[name]
+	return found && is == uid
 }

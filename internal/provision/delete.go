@@ -9,8 +9,10 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
 	"sharevol.dev/sharevol/internal/fault"
 	"sharevol.dev/sharevol/internal/share"
@@ -41,7 +43,7 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	switch {
 	case errors.Is(err, errVolumeGone):
 		logger.Info("The volume is gone from the API server; its directory is left as it is")
-		return nil
+		return &controller.IgnoredError{Reason: errVolumeGone.Error()} // there is nothing to delete for the controller, either
 	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
 		return errStopping
 	case err != nil:
@@ -64,6 +66,9 @@ func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.Persist
 		if vol.OnDelete == volume.Retain {
 			return ctx.Err() // nothing is recorded of it
 		}
+		if gone, err := p.isGone(ctx, pv); gone || err != nil {
+			return err
+		}
 		target.ShareID = p.options.Caches.shareID(vol.Share)
 	}
 	ref, err := p.deletionRef(ctx, vol, pv)
@@ -79,21 +84,31 @@ func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.Persist
 	if err := p.checkNoShare(ctx, vol.Directory); err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
+	if _, err := p.confirm(ctx, pv); err != nil {
+		return fmt.Errorf("%w: the directory is left as it is", err)
+	}
+	err = p.dispose(ctx, vol.OnDelete, ref, target)
+	if err == nil && vol.foreign {
+		p.calls.finish(pv.Name, pv.UID, p.options.Caches.hasVolume)
+		err = p.noteGone(ctx, pv)
+	}
+	return err
+}
+
+// isGone reports whether the directory of a foreign volume is gone already. The controller
+// asks again until the volume is gone, too. What has come to its place meanwhile is not the
+// volume's, and no record on the share would tell.
+func (p *Provisioner) isGone(ctx context.Context, pv *v1.PersistentVolume) (bool, error) {
 	live, err := p.confirm(ctx, pv)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: the directory is left as it is", err)
-	case !vol.foreign:
-		return p.dispose(ctx, vol.OnDelete, ref, target)
+		return false, fmt.Errorf("%w: the directory is left as it is", err)
 	case live.Annotations[annDirectoryGone] != "":
-		// The controller asks again until the volume is gone. What has come to its place
-		// meanwhile is not the volume's, and no record on the share would tell.
-		return nil
+		return true, nil
+	case p.calls.isFinished(pv.Name, pv.UID):
+		return true, p.noteGone(ctx, pv)
 	}
-	if err := p.dispose(ctx, vol.OnDelete, ref, target); err != nil {
-		return err
-	}
-	return p.noteGone(ctx, pv)
+	return false, nil
 }
 
 // dispose removes the directory or moves it aside.
@@ -150,10 +165,20 @@ func (p *Provisioner) confirm(ctx context.Context, pv *v1.PersistentVolume) (*v1
 		return nil, fmt.Errorf("can't tell whether the volume is to be deleted still: %w", err)
 	case live.UID != pv.UID:
 		return nil, fmt.Errorf("the volume %s is another one by now", pv.Name)
+	case live.Status.Phase != pv.Status.Phase, claimedBy(live) != claimedBy(pv):
+		return nil, fmt.Errorf("the volume is %s by now, for the claim %q", live.Status.Phase, claimedBy(live))
 	case live.Spec.PersistentVolumeReclaimPolicy != v1.PersistentVolumeReclaimDelete:
 		return nil, fmt.Errorf("the volume's reclaim policy is %s by now", live.Spec.PersistentVolumeReclaimPolicy)
 	}
 	return live, nil
+}
+
+// claimedBy returns the UID of the claim that a volume is or was bound to.
+func claimedBy(pv *v1.PersistentVolume) types.UID {
+	if pv.Spec.ClaimRef == nil {
+		return ""
+	}
+	return pv.Spec.ClaimRef.UID
 }
 
 // noteGone notes on a foreign volume that its directory is gone.

@@ -44,14 +44,15 @@ func (p *Provisioner) checkAlone(ctx context.Context, d volume.Directory, shareI
 	for _, other := range p.options.Caches.aroundOnOthers(d) {
 		theirs, _ := p.options.Caches.directoryOf(other)
 		same, err := p.servers.same(ctx, d.Share.Server, theirs.Share.Server)
-		switch {
-		case err == nil && !same:
+		if err == nil && !same {
 			continue
-		case err == nil:
-			err = errors.New("they have an address in common")
 		}
-		if used := p.firstUser(ctx, []*v1.PersistentVolume{other}, d, name); used != nil {
-			return fmt.Errorf("%w; and %s may be %s: %w", used, theirs.Share.Server, d.Share.Server, err)
+		used := p.firstUser(ctx, []*v1.PersistentVolume{other}, d, name)
+		switch {
+		case used != nil && err != nil: // nobody can tell: that is not errInUse
+			return fmt.Errorf("%v; and %s may be %s: %w", used, theirs.Share.Server, d.Share.Server, err)
+		case used != nil:
+			return fmt.Errorf("%w; and %s is %s: they have an address in common", used, theirs.Share.Server, d.Share.Server)
 		}
 	}
 	return nil
@@ -72,7 +73,7 @@ func (p *Provisioner) checkNoShare(ctx context.Context, d volume.Directory) erro
 	}
 	for s, by := range served {
 		root := volume.Directory{Share: s}.Full()
-		if s.Path == "" || root != d.Full() && !strings.HasPrefix(root, d.Full()+"/") {
+		if s.Path == "" || s.Server == "" || root != d.Full() && !strings.HasPrefix(root, d.Full()+"/") {
 			continue
 		}
 		if same, err := p.servers.same(ctx, d.Share.Server, s.Server); err != nil || same {
