@@ -9,8 +9,10 @@ import (
 
 // clients are the program's connections to the API server.
 type clients struct {
-	work  kubernetes.Interface // writes only while the fence allows it, give or take AckTimeout
-	lease kubernetes.Interface // the election's own: it waits for nothing else
+	work kubernetes.Interface // writes only while the fence allows it, give or take AckTimeout
+	// events are sent beside the work, which a burst of them would hold up by the rate limit.
+	events kubernetes.Interface
+	lease  kubernetes.Interface // the election's own: it waits for nothing else
 }
 
 func newClients(config Config, fence *election.Fence) (clients, error) {
@@ -22,7 +24,11 @@ func newClients(config Config, fence *election.Fence) (clients, error) {
 	if err != nil {
 		return clients{}, err
 	}
+	events, err := kubeclient.New(options)
+	if err != nil {
+		return clients{}, err
+	}
 	options.Fence, options.UserAgent = nil, options.UserAgent+" leader-election"
 	lease, err := kubeclient.New(options)
-	return clients{work: work, lease: lease}, err
+	return clients{work: work, events: events, lease: lease}, err
 }

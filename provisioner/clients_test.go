@@ -6,18 +6,20 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"sharevol.dev/sharevol/internal/election"
 )
 
-// What either client sends is given up when nobody acknowledges it: a renewal, so that
+// What any of the clients sends is given up when nobody acknowledges it: a renewal, so that
 // the next is tried, and a write, so that it does not arrive long after the lease.
-func TestBothClientsGiveUpWhatIsNotAcknowledged(t *testing.T) {
+func TestClientsGiveUpWhatIsNotAcknowledged(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"a"}}`))
@@ -29,18 +31,17 @@ clusters: [{name: c, cluster: {server: "` + server.URL + `"}}], contexts: [{name
 	if err := os.WriteFile(kubeconfig, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	both, err := newClients(Config{Kubeconfig: kubeconfig, KubeAPIQPS: 10, KubeAPIBurst: 10}, election.Unfenced())
+	all, err := newClients(Config{Kubeconfig: kubeconfig, KubeAPIQPS: 10, KubeAPIBurst: 10}, election.Unfenced())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := both.work.CoreV1().Namespaces().Get(t.Context(), "a", metav1.GetOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := both.lease.CoreV1().Namespaces().Get(t.Context(), "a", metav1.GetOptions{}); err != nil {
-		t.Fatal(err)
+	for _, client := range []kubernetes.Interface{all.work, all.events, all.lease} {
+		if _, err := client.CoreV1().Namespaces().Get(t.Context(), "a", metav1.GetOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	timeouts := ackTimeouts(t, server.Listener.Addr().(*net.TCPAddr).Port)
-	if want := int(election.AckTimeout.Milliseconds()); len(timeouts) != 2 || timeouts[0] != want || timeouts[1] != want {
+	if want := int(election.AckTimeout.Milliseconds()); !slices.Equal(timeouts, []int{want, want, want}) {
 		t.Errorf("connections with timeouts of %v ms", timeouts)
 	}
 }

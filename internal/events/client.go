@@ -9,37 +9,39 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Throttle returns client, but with less from an event recorder (client-go's
-// tools/record) that has its CoreV1().Events as a sink: of events with the same
+// Throttle returns client, but with its events sent by the client by, and with less from
+// an event recorder (client-go's tools/record) that has its CoreV1().Events as a sink: of events with the same
 // object, type, reason and message one goes out in a minute, and the Normal event
 // "Provisioning" about an object once in an hour. An event with another message is
 // another event. What does not go out counts as sent, without an error.
 //
 // Everything else goes to client as it is, events that are sent in another way too.
-func Throttle(client kubernetes.Interface) kubernetes.Interface {
-	return throttleBy(client, clock.RealClock{})
+func Throttle(client, by kubernetes.Interface) kubernetes.Interface {
+	return throttleBy(client, by, clock.RealClock{})
 }
 
-func throttleBy(client kubernetes.Interface, clock clock.PassiveClock) kubernetes.Interface {
-	return throttled{Interface: client, throttle: newThrottle(clock)}
+func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock) kubernetes.Interface {
+	return throttled{Interface: client, by: by, throttle: newThrottle(clock)}
 }
 
 type throttled struct {
 	kubernetes.Interface
+	by       kubernetes.Interface
 	throttle *throttle
 }
 
 func (t throttled) CoreV1() corev1.CoreV1Interface {
-	return core{CoreV1Interface: t.Interface.CoreV1(), throttle: t.throttle}
+	return core{CoreV1Interface: t.Interface.CoreV1(), by: t.by.CoreV1(), throttle: t.throttle}
 }
 
 type core struct {
 	corev1.CoreV1Interface
+	by       corev1.CoreV1Interface
 	throttle *throttle
 }
 
 func (c core) Events(namespace string) corev1.EventInterface {
-	return sink{EventInterface: c.CoreV1Interface.Events(namespace), throttle: c.throttle}
+	return sink{EventInterface: c.by.Events(namespace), throttle: c.throttle}
 }
 
 // sink has what a recorder calls: today the forms without a context, which are

@@ -37,7 +37,7 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{T: t, client: fake.NewClientset(), clock: clocktesting.NewFakePassiveClock(time.Now())}
-	client := throttleBy(b.client, b.clock).(throttled)
+	client := throttleBy(b.client, b.client, b.clock).(throttled)
 	b.throttle = client.throttle
 	broadcaster := record.NewBroadcasterForTests(time.Millisecond)
 	t.Cleanup(broadcaster.Shutdown)
@@ -196,7 +196,7 @@ func TestAnEventThatIsGoneIsCreatedAgain(t *testing.T) {
 func TestEverythingElsePasses(t *testing.T) {
 	ctx := t.Context()
 	inner := fake.NewClientset(&v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}})
-	client := Throttle(inner)
+	client := Throttle(inner, inner)
 	if _, err := client.CoreV1().PersistentVolumes().Get(ctx, "pv", metav1.GetOptions{}); err != nil {
 		t.Error(err)
 	}
@@ -221,7 +221,7 @@ func TestEverythingElsePasses(t *testing.T) {
 // The forms with a context, which a later recorder will call.
 func TestTheFormsWithAContextAreThrottledToo(t *testing.T) {
 	inner := fake.NewClientset()
-	sink := Throttle(inner).CoreV1().Events("")
+	sink := Throttle(inner, inner).CoreV1().Events("")
 	event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: "Provisioning", Type: v1.EventTypeNormal}
 	for range 2 {
 		if got, err := sink.CreateWithEventNamespaceWithContext(t.Context(), event); err != nil || got.Name != "e" {
@@ -238,7 +238,7 @@ func TestTheFormsWithAContextAreThrottledToo(t *testing.T) {
 
 func TestOneOfManyAtOnceIsSent(t *testing.T) {
 	inner := fake.NewClientset()
-	client := Throttle(inner)
+	client := Throttle(inner, inner)
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {

@@ -23,8 +23,6 @@ import (
 	"sharevol.dev/sharevol/internal/volume"
 )
 
-const finalizer = "external-provisioner.volume.kubernetes.io/finalizer"
-
 // namesFixture is a controller that runs, with the names of csi-driver-nfs and of an
 // adopted provisioner.
 func namesFixture(t *testing.T, shares *fakeshare.Shares, workers int, objects ...runtime.Object) *fake.Clientset {

@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
@@ -14,6 +15,9 @@ import (
 
 	"sharevol.dev/sharevol/internal/kubeclient"
 )
+
+// finalizer is what the controller library puts on volumes.
+const finalizer = "external-provisioner.volume.kubernetes.io/finalizer"
 
 // unsaved are the names of the volumes that the API server did not take so far.
 type unsaved struct{ names sync.Map }
@@ -62,4 +66,25 @@ func (s savingVolumes) Create(ctx context.Context, pv *v1.PersistentVolume, opti
 			"the directory is made, but the PersistentVolume %s can't be saved; will try again: %v", pv.Name, err)
 	}
 	return saved, err
+}
+
+// Delete deletes a volume and takes our finalizer off it, as its directory is done with.
+// The controller library, which does that next, takes the volume from its cache: where
+// that does not know of the deletion yet, its update is refused, and it begins all over
+// again a second later. What is not done here is left to it.
+func (s savingVolumes) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
+	if err := s.PersistentVolumeInterface.Delete(ctx, name, options); err != nil {
+		return err
+	}
+	pv, err := s.Get(ctx, name, metav1.GetOptions{})
+	if err != nil || pv.DeletionTimestamp == nil {
+		return nil
+	}
+	left := slices.DeleteFunc(slices.Clone(pv.Finalizers), func(f string) bool { return f == finalizer })
+	if len(left) == len(pv.Finalizers) {
+		return nil
+	}
+	pv.Finalizers = left
+	_, _ = s.Update(ctx, pv, metav1.UpdateOptions{})
+	return nil
 }

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
@@ -69,6 +71,54 @@ func eventually(t *testing.T, what string, done func() bool) {
 	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("no %s", what)
+		}
+	}
+}
+
+// A volume that is deleted is gone in one turn, unless somebody else has a finalizer on it. What
+// has come by its name since has lost nothing.
+func TestDeletedVolumeLosesOurFinalizer(t *testing.T) {
+	volumes := schema.GroupVersionResource{Version: "v1", Resource: "persistentvolumes"}
+	for name, test := range map[string]struct {
+		finalizers, left []string
+		replaced         bool
+	}{
+		"ours":      {finalizers: []string{finalizer}},
+		"none":      {},
+		"theirs":    {finalizers: []string{"a", finalizer, "b"}, left: []string{"a", "b"}},
+		"only them": {finalizers: []string{"a"}, left: []string{"a"}},
+		"replaced":  {finalizers: []string{finalizer}, left: []string{finalizer}, replaced: true},
+	} {
+		pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-1", Finalizers: test.finalizers}}
+		client := fake.NewClientset(pv)
+		// As the API server does it: what has finalizers waits for them.
+		client.PrependReactor("delete", "persistentvolumes", func(clienttesting.Action) (bool, runtime.Object, error) {
+			if len(test.finalizers) == 0 || test.replaced {
+				return test.replaced, nil, nil
+			}
+			now := metav1.Now()
+			leaving := pv.DeepCopy()
+			leaving.DeletionTimestamp = &now
+			return true, nil, client.Tracker().Update(volumes, leaving, "")
+		})
+		client.PrependReactor("update", "persistentvolumes", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			object := action.(clienttesting.UpdateAction).GetObject().(*v1.PersistentVolume)
+			if len(object.Finalizers) > 0 {
+				return false, nil, nil
+			}
+			return true, object, client.Tracker().Delete(volumes, "", object.Name)
+		})
+		saver := saving{Interface: client, unsaved: &unsaved{}}
+		check(t, saver.CoreV1().PersistentVolumes().Delete(ctx, "pvc-1", metav1.DeleteOptions{}))
+		live, err := client.CoreV1().PersistentVolumes().Get(ctx, "pvc-1", metav1.GetOptions{})
+		if len(test.left) == 0 {
+			if !apierrors.IsNotFound(err) {
+				t.Errorf("%s: is there still: %v", name, err)
+			}
+			continue
+		}
+		if err != nil || !slices.Equal(live.Finalizers, test.left) {
+			t.Errorf("%s: %v, %v", name, live, err)
 		}
 	}
 }

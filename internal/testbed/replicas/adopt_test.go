@@ -35,6 +35,12 @@ func TestVolumesOfThePeersAreTakenOver(t *testing.T) {
 	}
 	p.leftAlone(ctx, t, hostile)
 	checkShares(t, p)
+	kept, err := p.client.CoreV1().PersistentVolumes().Get(ctx, "hostile-up", metav1.GetOptions{})
+	check(t, err)
+	// The library has written it back from a cache that has no managedFields.
+	if !strings.Contains(strings.Join(kept.Finalizers, " "), ourFinalizer) || len(kept.ManagedFields) < 2 {
+		t.Errorf("the volume has the finalizers %q and the managedFields %v", kept.Finalizers, kept.ManagedFields)
+	}
 	stranger, err := p.client.CoreV1().PersistentVolumes().Get(ctx, "strangers", metav1.GetOptions{})
 	check(t, err)
 	if strings.Contains(strings.Join(stranger.Finalizers, " "), ourFinalizer) {
