@@ -31,6 +31,7 @@ type Config struct {
 	LeaseNamespace  string
 	LeaseName       string
 	HTTPAddress     string
+	Profile         bool
 }
 
 // AddFlags adds the program's flags with their defaults.
@@ -49,6 +50,7 @@ func (c *Config) AddFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.LeaseNamespace, "lease-namespace", "", "`namespace` of the Lease; the pod's own when empty")
 	flags.StringVar(&c.LeaseName, "lease-name", "", "`name` of the Lease; the driver name when empty. Provisioners of one driver with different premounted shares need one each")
 	flags.StringVar(&c.HTTPAddress, "http-address", "127.0.0.1:29801", "`address` that serves /healthz, /readyz and /metrics")
+	flags.BoolVar(&c.Profile, "profile", false, "serve profiles of the running program below /debug/pprof/ at the --http-address, too, to whoever reaches that")
 }
 
 // Validate names every fault that no single flag shows, and fills in what is left empty.

@@ -52,12 +52,21 @@ func serve(ctx context.Context, config Config) error {
 	served := make(chan error, 1)
 	go func() {
 		defer cancel()
-		served <- health.Serve(ctx, listener, health.Options{Ready: p.ready, Metrics: p.metrics.Handler()})
+		served <- health.Serve(ctx, listener, p.answers())
 	}()
 	err = p.work(ctx)
 	klog.InfoS("Stopping")
 	cancel()
 	return errors.Join(err, <-served)
+}
+
+// answers are what the program says over HTTP.
+func (p *program) answers() health.Options {
+	options := health.Options{Ready: p.ready, Metrics: p.metrics.Handler()}
+	if p.config.Profile {
+		options.Profile = profiles()
+	}
+	return options
 }
 
 // program is what the parts of the program are wired to.

@@ -21,6 +21,9 @@ type Options struct {
 	Ready func(context.Context) error
 	// Metrics serves /metrics.
 	Metrics http.Handler
+	// Profile serves all below /debug/pprof/. Nil: that is not there. A profile takes
+	// its time, which nothing here bounds.
+	Profile http.Handler
 }
 
 // Listen opens address ("host:port") for Serve. It is a step of its own so that
@@ -51,6 +54,9 @@ func handler(options Options) http.Handler {
 	mux.HandleFunc("GET /readyz", answer(options.Ready))
 	if options.Metrics != nil {
 		mux.Handle("GET /metrics", options.Metrics)
+	}
+	if options.Profile != nil {
+		mux.Handle("/debug/pprof/", options.Profile)
 	}
 	return mux
 }
