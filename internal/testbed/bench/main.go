@@ -37,6 +37,7 @@ func main() {
 // options are what the command line sets.
 type options struct {
 	short, profile bool
+	runs           int      // of each variant; as many as the form has if zero
 	areas          []string // of all parts; all if empty
 	dir            string
 	log            func(format string, args ...any)
@@ -50,7 +51,7 @@ type part struct {
 
 var parts = []part{
 	{host.Areas, func(ctx context.Context, o options) ([]report.Row, error) {
-		return host.Run(ctx, host.Options{Short: o.short, Dir: o.dir, Areas: o.areas, Profile: o.profile, Log: o.log})
+		return host.Run(ctx, host.Options{Short: o.short, Runs: o.runs, Dir: o.dir, Areas: o.areas, Profile: o.profile, Log: o.log})
 	}},
 }
 
@@ -99,6 +100,7 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&o.short, "short", false, "one run with small numbers, to see that all works")
 	flags.BoolVar(&o.profile, "profile", false, "write processor profiles, too")
+	flags.IntVar(&o.runs, "runs", 0, "`number` of runs of each variant, if not 5, or 1 of the short form")
 	only := flags.String("only", "", "comma-separated `areas`, of "+strings.Join(areas, ", "))
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -106,6 +108,9 @@ func parse(args []string) (options, error) {
 	var errs []error
 	if flags.NArg() > 0 {
 		errs = append(errs, fmt.Errorf("unexpected argument %q", flags.Arg(0)))
+	}
+	if o.runs < 0 {
+		errs = append(errs, fmt.Errorf("-runs=%d: must not be less than 0", o.runs))
 	}
 	if *only != "" {
 		o.areas = strings.Split(*only, ",")

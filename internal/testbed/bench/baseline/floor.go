@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+
+	"sharevol.dev/sharevol/internal/testbed/bench/follow"
 )
 
 const (
@@ -31,7 +34,9 @@ type floor struct {
 	client kubernetes.Interface
 	driver string
 	work   chan func(context.Context) error
-	begun  map[types.UID]bool // claims and volumes whose turn it was
+
+	mu    sync.Mutex
+	begun map[types.UID]bool // claims and volumes whose turn it was
 }
 
 func newFloor(client kubernetes.Interface, driver string) *floor {
@@ -48,29 +53,29 @@ func (f *floor) serve(ctx context.Context, workers int, ready func()) error {
 	if err != nil {
 		return err
 	}
-	claimEvents, err := f.client.CoreV1().PersistentVolumeClaims("").Watch(ctx, metav1.ListOptions{ResourceVersion: claims.ResourceVersion})
-	if err != nil {
-		return err
-	}
-	defer claimEvents.Stop()
-	volumeEvents, err := f.client.CoreV1().PersistentVolumes().Watch(ctx, metav1.ListOptions{ResourceVersion: volumes.ResourceVersion})
-	if err != nil {
-		return err
-	}
-	defer volumeEvents.Stop()
 	for i := range claims.Items {
-		f.see(&claims.Items[i])
+		f.see(watch.Added, &claims.Items[i])
 	}
 	for i := range volumes.Items {
-		f.see(&volumes.Items[i])
+		f.see(watch.Added, &volumes.Items[i])
 	}
-	claims, volumes = nil, nil // nothing is kept
-	ready()
 	group, ctx := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error { return f.worker(ctx) })
 	}
-	group.Go(func() error { return f.follow(ctx, claimEvents.ResultChan(), volumeEvents.ResultChan()) })
+	var open atomic.Int32
+	opened := func() {
+		if open.Add(1) == 2 {
+			ready()
+		}
+	}
+	claimVersion, volumeVersion := claims.ResourceVersion, volumes.ResourceVersion // nothing else is kept
+	group.Go(func() error {
+		return follow.Watch(ctx, claimVersion, f.client.CoreV1().PersistentVolumeClaims("").Watch, opened, f.see)
+	})
+	group.Go(func() error {
+		return follow.Watch(ctx, volumeVersion, f.client.CoreV1().PersistentVolumes().Watch, opened, f.see)
+	})
 	return group.Wait()
 }
 
@@ -87,27 +92,13 @@ func (f *floor) worker(ctx context.Context) error {
 	}
 }
 
-func (f *floor) follow(ctx context.Context, claims, volumes <-chan watch.Event) error {
-	for {
-		var event watch.Event
-		var open bool
-		select {
-		case event, open = <-claims:
-		case event, open = <-volumes:
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !open || event.Type == watch.Error:
-			return fmt.Errorf("a watch ended: %v", event.Object) // some 30 minutes after it began, at the earliest
-		case event.Type != watch.Deleted:
-			f.see(event.Object)
-		}
-	}
-}
-
 // see has the work done that an object asks for, if that has not begun.
-func (f *floor) see(object any) {
+func (f *floor) see(kind watch.EventType, object any) {
+	if kind == watch.Deleted {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	switch o := object.(type) {
 	case *corev1.PersistentVolumeClaim:
 		if o.Spec.VolumeName == "" && o.DeletionTimestamp == nil && o.Annotations[annProvisioner] == f.driver && !f.begun[o.UID] {

@@ -19,6 +19,7 @@ var Areas = []string{"burst", "idle", "delete", "spread", "growth"}
 type Options struct {
 	Short   bool     // one run with small numbers, to see that all works
 	Dir     string   // an existing folder for the raw samples
+	Runs    int      // of each variant; 5 if zero, or 1 if Short
 	Areas   []string // those of Areas that are wanted; all if empty
 	Profile bool     // write processor profiles of the provisioner and the API server, too
 	Log     func(format string, args ...any)

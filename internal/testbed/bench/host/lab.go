@@ -60,6 +60,9 @@ func newLab(ctx context.Context, options Options) (l *lab, err error) {
 	if options.Short {
 		l.numbers = short
 	}
+	if options.Runs > 0 {
+		l.runs = options.Runs
+	}
 	if l.dir, l.release, err = host.RunFolder(starting, "bench"); err != nil {
 		return nil, err
 	}
@@ -76,15 +79,15 @@ func (l *lab) start(ctx, starting context.Context) error {
 			return err
 		}
 	}
-	group, starting := errgroup.WithContext(starting)
-	group.Go(func() error { return l.build(starting) })
+	group, building := errgroup.WithContext(starting)
+	group.Go(func() error { return l.build(building) })
 	group.Go(func() (err error) {
 		options := controlplane.Options{Name: "bench", Dir: l.path("cluster"), Logs: l.path("logs"), Measured: true}
 		if l.cluster, err = controlplane.Start(ctx, l.host, options); err != nil {
 			return err
 		}
 		l.client = l.cluster.Client()
-		return l.cluster.Install(starting)
+		return l.cluster.Install(building)
 	})
 	if err := group.Wait(); err != nil {
 		return err

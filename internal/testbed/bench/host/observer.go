@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"sharevol.dev/sharevol/internal/testbed/bench/follow"
 )
 
 // stage is how far a claim and its volume have come.
@@ -23,8 +25,8 @@ const (
 // observer watches the claims of the bench and their volumes, and notes when each came to each stage, as the
 // API server tells everybody.
 type observer struct {
-	claims, volumes watch.Interface
-	ended           sync.WaitGroup
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
 
 	mu      sync.Mutex
 	seen    map[stage]map[string]time.Time // by the claim's name
@@ -34,7 +36,6 @@ type observer struct {
 
 // observe begins to watch. The caller stops it.
 func (l *lab) observe(ctx context.Context) (*observer, error) {
-	o := &observer{seen: map[stage]map[string]time.Time{made: {}, bound: {}, gone: {}}, changed: make(chan struct{})}
 	one := metav1.ListOptions{Limit: 1} // for the version only
 	claims, err := l.client.CoreV1().PersistentVolumeClaims(namespace).List(ctx, one)
 	if err != nil {
@@ -44,45 +45,39 @@ func (l *lab) observe(ctx context.Context) (*observer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.claims, err = l.client.CoreV1().PersistentVolumeClaims(namespace).Watch(ctx, metav1.ListOptions{ResourceVersion: claims.ResourceVersion}); err != nil {
-		return nil, err
-	}
-	if o.volumes, err = l.client.CoreV1().PersistentVolumes().Watch(ctx, metav1.ListOptions{ResourceVersion: volumes.ResourceVersion}); err != nil {
-		o.claims.Stop()
-		return nil, err
-	}
-	o.ended.Go(func() { o.follow(o.claims) })
-	o.ended.Go(func() { o.follow(o.volumes) })
+	o := &observer{seen: map[stage]map[string]time.Time{made: {}, bound: {}, gone: {}}, changed: make(chan struct{})}
+	ctx, o.cancel = context.WithCancel(ctx)
+	o.ended.Go(func() {
+		o.end(follow.Watch(ctx, claims.ResourceVersion, l.client.CoreV1().PersistentVolumeClaims(namespace).Watch, nil, o.see))
+	})
+	o.ended.Go(func() {
+		o.end(follow.Watch(ctx, volumes.ResourceVersion, l.client.CoreV1().PersistentVolumes().Watch, nil, o.see))
+	})
 	return o, nil
 }
 
 func (o *observer) stop() {
-	o.claims.Stop()
-	o.volumes.Stop()
+	o.cancel()
 	o.ended.Wait()
 }
 
-func (o *observer) follow(events watch.Interface) {
-	for event := range events.ResultChan() {
-		now := time.Now()
-		switch object := event.Object.(type) {
-		case *corev1.PersistentVolume:
-			if ref := object.Spec.ClaimRef; ref == nil || ref.Namespace != namespace {
-				continue
-			} else if event.Type == watch.Deleted {
-				o.note(gone, ref.Name, now)
-			} else {
-				o.note(made, ref.Name, now)
-			}
-		case *corev1.PersistentVolumeClaim:
-			if object.Status.Phase == corev1.ClaimBound {
-				o.note(bound, object.Name, now)
-			}
+func (o *observer) see(kind watch.EventType, object any) {
+	now := time.Now()
+	switch object := object.(type) {
+	case *corev1.PersistentVolume:
+		ref := object.Spec.ClaimRef
+		switch {
+		case ref == nil || ref.Namespace != namespace:
+		case kind == watch.Deleted:
+			o.note(gone, ref.Name, now)
 		default:
-			o.end(fmt.Errorf("a watch fails: %v", object))
+			o.note(made, ref.Name, now)
+		}
+	case *corev1.PersistentVolumeClaim:
+		if object.Status.Phase == corev1.ClaimBound {
+			o.note(bound, object.Name, now)
 		}
 	}
-	o.end(fmt.Errorf("a watch has ended"))
 }
 
 // note notes a stage the first time that a claim is there.
@@ -98,7 +93,7 @@ func (o *observer) note(s stage, name string, now time.Time) {
 func (o *observer) end(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.err == nil {
+	if o.err == nil && err != nil {
 		o.err = err
 		o.tell()
 	}

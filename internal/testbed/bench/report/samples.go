@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,7 +51,7 @@ func (s *Samples) Add(variant, benchmark string, operations int, values map[stri
 }
 
 // Median returns the median of what a variant's runs of a benchmark had in a unit, and where it lies with 90 %
-// confidence ("±3%"), as far as so many runs can tell. Without runs the median is zero.
+// confidence ("±3%") or, where so few runs can't tell, of how many it is. Without runs the median is zero.
 func (s *Samples) Median(variant, benchmark, unit string) (median float64, within string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,6 +60,9 @@ func (s *Samples) Median(variant, benchmark, unit string) (median float64, withi
 		return 0, ""
 	}
 	summary := benchmath.AssumeNothing.Summary(benchmath.NewSample(values, &benchmath.DefaultThresholds), confidence)
+	if math.IsInf(summary.Lo, 0) || math.IsInf(summary.Hi, 0) {
+		return summary.Center, fmt.Sprintf("of %d", len(values))
+	}
 	return summary.Center, strings.ReplaceAll(summary.PctRangeString(), " ", "")
 }
 
