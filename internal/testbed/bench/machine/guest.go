@@ -45,7 +45,8 @@ func measure(ctx context.Context, args []string) (err error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, longWithin-time.Minute) // the machine's own end comes first in a short run
+	limit := within(Options{Short: l.short}) - 30*time.Second // before the machine's own end, so that it can say why
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %s", limit))
 	defer cancel()
 	defer func() {
 		if l.cluster == nil {

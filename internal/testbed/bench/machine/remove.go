@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,14 +131,25 @@ func (l *lab) removeOnce(ctx context.Context, r *removing, other *other, way str
 	if err != nil {
 		return fmt.Errorf("%s: %w", way, err)
 	}
-	for left := range strings.SplitSeq(dir+" .sharevol/trash/"+volume, " ") {
-		entries, err := os.ReadDir(r.server.Dir(left))
-		if err == nil && (volume != "" || left == dir) {
-			return fmt.Errorf("%s left %s with %d entries", way, left, len(entries))
-		}
+	if err := r.gone(dir, volume); err != nil {
+		return fmt.Errorf("%s: %w", way, err)
 	}
 	l.note("%s of %d files took %.1fs", way, r.folders*r.per, took/1000)
 	return errors.Join(l.sample("rm/"+way, took), l.sample("rm/other/before/"+way, before...), l.sample("rm/other/during/"+way, during...))
+}
+
+// gone returns an error if something is left of a volume on the server; one of the other ways has no name.
+func (r *removing) gone(dir, volume string) error {
+	paths := []string{dir}
+	if volume != "" {
+		paths = append(paths, filepath.Join(".sharevol/trash", volume))
+	}
+	for _, path := range paths {
+		if _, err := os.Lstat(r.server.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s is left: %v", path, err)
+		}
+	}
+	return nil
 }
 
 // fill makes the tree that is to be removed.
