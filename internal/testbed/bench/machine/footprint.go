@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
 
 	"sharevol.dev/sharevol/internal/testbed"
 	"sharevol.dev/sharevol/internal/testbed/guest"
@@ -78,12 +80,14 @@ func (l *lab) memory(name string, pids ...int) error {
 		if err != nil {
 			return err
 		}
-		sum.processes += m.processes
-		sum.resident += m.resident
-		sum.own += m.own
+		sum.add(m)
 	}
-	l.note("%s: %d processes, %.1f MB resident, %.1f MB with what they share divided", name, sum.processes, sum.resident, sum.own)
-	return errors.Join(l.sample("footprint/"+name, sum.resident), l.sample("footprint/"+name+"/own", sum.own))
+	l.note("%s: %d processes, %.1f MB resident, of which %.1f MB are no file's; %.1f MB with shared pages divided",
+		name, sum.processes, sum.resident, sum.anonymous, sum.own)
+	return errors.Join(
+		l.sample("footprint/"+name, sum.resident), l.sample("footprint/"+name+"/own", sum.own),
+		l.sample("footprint/"+name+"/anonymous", sum.anonymous), l.sample("footprint/"+name+"/processes", float64(sum.processes)),
+	)
 }
 
 func (l *lab) nodeMemory(ctx context.Context, server *guest.NFSServer) (err error) {
@@ -202,24 +206,34 @@ func (l *lab) provisionerMemory(ctx context.Context) (err error) {
 	if err := l.memory("provisioner/0", p.pid()); err != nil {
 		return err
 	}
-	shares := 0
-	for _, want := range []int{1, 5, 20} {
-		for ; shares < want; shares++ {
-			name := fmt.Sprintf("share-%d", shares)
-			if err := os.Mkdir(server.Dir(name), 0o777); err != nil {
-				return err
-			}
-			if err := makeClass(ctx, client, name, server, "/"+name); err != nil {
-				return err
-			}
-			if _, err := makeClaim(ctx, client, name, name); err != nil {
-				return err
-			}
+	for _, shares := range []int{1, 5, 20} {
+		if err := use(ctx, client, server, shares); err != nil {
+			return err
 		}
 		l.settled()
-		if err := l.memory(fmt.Sprintf("provisioner/%d", want), p.pid()); err != nil {
+		if err := l.memory(fmt.Sprintf("provisioner/%d", shares), p.pid()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// use has the provisioner use so many shares at the same time: helpers that have nothing to do end after a minute.
+func use(ctx context.Context, client kubernetes.Interface, server *guest.NFSServer, shares int) error {
+	var group errgroup.Group
+	for i := range shares {
+		group.Go(func() error {
+			class := fmt.Sprintf("share-%d", i)
+			err := os.Mkdir(server.Dir(class), 0o777)
+			if err == nil {
+				err = makeClass(ctx, client, class, server, "/"+class)
+			}
+			if err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+			_, err = makeClaim(ctx, client, fmt.Sprintf("%s-of-%d", class, shares), class)
+			return err
+		})
+	}
+	return group.Wait()
 }

@@ -79,14 +79,24 @@ func timed(cmd *exec.Cmd) (float64, error) {
 	return milliseconds(time.Since(start)), nil
 }
 
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
 // memory is what a program's processes have of it, in MB.
 type memory struct {
 	processes int
 	resident  float64 // the sum of all processes'
-	own       float64 // the same, with what processes share divided among them
+	own       float64 // the same, with pages that processes share divided among them
+	anonymous float64 // what of resident is no file's
 }
 
-// measureMemory measures a process and its children of the same program.
+func (m *memory) add(other memory) {
+	m.processes += other.processes
+	m.resident += other.resident
+	m.own += other.own
+	m.anonymous += other.anonymous
+}
+
+// measureMemory measures a process and all others of the same program.
 func measureMemory(pid int) (memory, error) {
 	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	if err != nil {
@@ -96,42 +106,38 @@ func measureMemory(pid int) (memory, error) {
 	if err != nil {
 		return memory{}, err
 	}
-	var m memory
+	var sum memory
 	for _, executable := range executables {
 		if other, err := os.Readlink(executable); err != nil || other != program {
 			continue // it is another program, or has ended
 		}
-		resident, own, err := memoryOf(filepath.Dir(executable))
+		m, err := memoryOf(filepath.Dir(executable))
 		if err != nil {
 			return memory{}, err
 		}
-		m.processes++
-		m.resident += resident
-		m.own += own
+		sum.add(m)
+	}
+	return sum, nil
+}
+
+// memoryOf reads what the kernel says of a process in its folder in /proc.
+func memoryOf(dir string) (memory, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
+	if err != nil {
+		return memory{}, fmt.Errorf("measure memory: %w", err)
+	}
+	m := memory{processes: 1}
+	fields := map[string]*float64{"Rss:": &m.resident, "Pss:": &m.own, "Anonymous:": &m.anonymous}
+	for line := range strings.Lines(string(data)) {
+		words := strings.Fields(line) // NAME: NUMBER kB
+		if len(words) != 3 || fields[words[0]] == nil {
+			continue
+		}
+		kb, err := strconv.ParseFloat(words[1], 64)
+		if err != nil {
+			return memory{}, fmt.Errorf("measure memory: %s: %w", line, err)
+		}
+		*fields[words[0]] = kb * 1024 / mega
 	}
 	return m, nil
 }
-
-// memoryOf reads Rss and Pss of a process from its folder in /proc.
-func memoryOf(dir string) (resident, own float64, err error) {
-	data, err := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
-	if err != nil {
-		return 0, 0, fmt.Errorf("measure memory: %w", err)
-	}
-	found := map[string]float64{}
-	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line) // NAME: NUMBER kB
-		if len(fields) != 3 || fields[2] != "kB" {
-			continue
-		}
-		if kb, err := strconv.ParseFloat(fields[1], 64); err == nil {
-			found[fields[0]] = kb * 1024 / mega
-		}
-	}
-	if found["Rss:"] == 0 || found["Pss:"] == 0 {
-		return 0, 0, fmt.Errorf("measure memory: no Rss and Pss in %s", dir)
-	}
-	return found["Rss:"], found["Pss:"], nil
-}
-
-func (p *process) pid() int { return p.cmd.Process.Pid }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"sharevol.dev/sharevol/internal/testbed"
@@ -29,10 +30,15 @@ const (
 const (
 	removeCommand = "rm -rf"
 	removeAll     = "os.RemoveAll"
+
+	// oursAlone is ours without what the API server and the controllers do before and after.
+	oursAlone = "ours, directory"
+	trashPoll = 5 * time.Millisecond
 )
 
 // removing removes directories on one mount.
 type removing struct {
+	l            *lab
 	client       kubernetes.Interface
 	server       *guest.NFSServer
 	log          *os.File
@@ -47,7 +53,7 @@ func (l *lab) remove(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r := &removing{client: cluster.Client(), folders: l.pick(200, 20), per: 100}
+	r := &removing{l: l, client: cluster.Client(), folders: l.pick(200, 20), per: 100}
 	if r.log, err = os.Create(filepath.Join(testbed.GuestLogs, "remove.log")); err != nil {
 		return err
 	}
@@ -71,6 +77,9 @@ func (l *lab) remove(ctx context.Context) (err error) {
 	if err := makeClass(ctx, r.client, removeClass, r.server, "/"); err != nil {
 		return err
 	}
+	defer func() { // a provisioner looks at the shares of all classes
+		err = errors.Join(err, r.client.StorageV1().StorageClasses().Delete(context.WithoutCancel(ctx), removeClass, metav1.DeleteOptions{}))
+	}()
 	if err := l.sample("rm/files", float64(r.folders*r.per)); err != nil {
 		return err
 	}
@@ -138,6 +147,32 @@ func (l *lab) removeOnce(ctx context.Context, r *removing, other *other, way str
 	return errors.Join(l.sample("rm/"+way, took), l.sample("rm/other/before/"+way, before...), l.sample("rm/other/during/"+way, during...))
 }
 
+// watchTrash sends how long a volume has been in the trash, in milliseconds, as seen on the server: once it is gone
+// from there, or 0 when it has not been seen until ctx ends.
+func (r *removing) watchTrash(ctx context.Context, volume string) <-chan float64 {
+	took := make(chan float64, 1)
+	go func() {
+		path := r.server.Dir(filepath.Join(".sharevol/trash", volume))
+		var since time.Time
+		for {
+			last := ctx.Err() != nil
+			_, err := os.Lstat(path)
+			switch {
+			case err == nil && since.IsZero():
+				since = time.Now()
+			case err != nil && !since.IsZero():
+				took <- milliseconds(time.Since(since))
+				return
+			case last: // it was gone too soon to be seen
+				took <- 0
+				return
+			}
+			time.Sleep(trashPoll)
+		}
+	}()
+	return took
+}
+
 // gone returns an error if something is left of a volume on the server; one of the other ways has no name.
 func (r *removing) gone(dir, volume string) error {
 	paths := []string{dir}
@@ -174,7 +209,11 @@ func (r *removing) by(ctx context.Context, way, claim, dir, volume string) (floa
 	path := filepath.Join(removeMount, dir)
 	switch way {
 	case ours:
-		return deleteClaim(ctx, r.client, claim, volume)
+		watching, cancel := context.WithCancel(ctx)
+		alone := r.watchTrash(watching, volume)
+		took, err := deleteClaim(ctx, r.client, claim, volume)
+		cancel()
+		return took, errors.Join(err, r.l.sample("rm/"+oursAlone, <-alone))
 	case removeCommand:
 		return timed(command(ctx, r.log, "rm", "-rf", path))
 	}

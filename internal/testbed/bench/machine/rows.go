@@ -63,6 +63,10 @@ func (s samples) removeRows() []report.Row {
 			Note: fmt.Sprintf("%.0f files, %s away; ours from the claim's deletion until the volume is gone", files, latency),
 		}.AtLeast(reachFaster))
 	}
+	rows = append(rows, report.Row{
+		Area: Remove, What: "big delete, of it the directory", Ours: speed(oursAlone), Base: speed(removeCommand), Unit: "files/s", BaseName: removeCommand,
+		Note: "from the rename into the trash until it is gone",
+	}.Only())
 	for _, way := range []string{ours, removeCommand, removeAll} {
 		for _, percent := range []int{50, 99} {
 			rows = append(rows, report.Row{
@@ -94,7 +98,7 @@ func (s samples) footprintRows() []report.Row {
 	for _, shares := range []int{0, 1, 5, 20} {
 		name := fmt.Sprintf("provisioner/%d", shares)
 		rows = append(rows, note(row(fmt.Sprintf("provisioner, %d shares in use", shares), name),
-			"helpers counted; %.1f MB with shared pages divided", own(name)).Only())
+			"%.0f processes; %.1f MB with shared pages divided", s.median("footprint/"+name+"/processes"), own(name)).Only())
 	}
 	return append(rows, s.sizeRows()...)
 }
