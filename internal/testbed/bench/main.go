@@ -22,10 +22,14 @@ import (
 
 	"sharevol.dev/sharevol/internal/testbed"
 	"sharevol.dev/sharevol/internal/testbed/bench/host"
+	"sharevol.dev/sharevol/internal/testbed/bench/machine"
 	"sharevol.dev/sharevol/internal/testbed/bench/report"
 )
 
 func main() {
+	if testbed.InMachine() { // which runs this program again
+		os.Exit(machine.Guest(os.Args[1:]))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
@@ -52,6 +56,9 @@ type part struct {
 var parts = []part{
 	{host.Areas, func(ctx context.Context, o options) ([]report.Row, error) {
 		return host.Run(ctx, host.Options{Short: o.short, Runs: o.runs, Dir: o.dir, Areas: o.areas, Profile: o.profile, Log: o.log})
+	}},
+	{machine.Areas, func(ctx context.Context, o options) ([]report.Row, error) {
+		return machine.Run(ctx, machine.Options{Short: o.short, Areas: o.areas, Dir: o.dir, Log: o.log})
 	}},
 }
 
@@ -125,7 +132,7 @@ func parse(args []string) (options, error) {
 
 // publish prints the table, and writes it beside the samples.
 func publish(stdout io.Writer, o options, began time.Time, args []string, rows []report.Row) error {
-	head := fmt.Sprintf("\n%s, %s, took %s: bench %s\n", began.UTC().Format("2006-01-02"), machine(), time.Since(began).Round(time.Second), strings.Join(args, " "))
+	head := fmt.Sprintf("\n%s, %s, took %s: bench %s\n", began.UTC().Format("2006-01-02"), size(), time.Since(began).Round(time.Second), strings.Join(args, " "))
 	var text, markdown strings.Builder
 	text.WriteString(head + "\n")
 	markdown.WriteString(head + "\n")
@@ -136,8 +143,8 @@ func publish(stdout io.Writer, o options, began time.Time, args []string, rows [
 	return errors.Join(err, printed)
 }
 
-// machine says what this one has.
-func machine() string {
+// size says what the computer has.
+func size() string {
 	var info unix.Sysinfo_t
 	memory := "unknown memory"
 	if unix.Sysinfo(&info) == nil {
