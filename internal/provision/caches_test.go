@@ -27,7 +27,7 @@ func fullMeta(name string) metav1.ObjectMeta {
 		Finalizers:      []string{"example.com/first"},
 		ManagedFields: []metav1.ManagedFieldsEntry{{
 			Manager: "somebody", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", Time: &begun,
-			FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{}}`)},
+			FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{}}`),
 		}},
 	}
 }
