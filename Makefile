@@ -45,6 +45,11 @@ e2e: ## images, manifests, old and new API servers, a whole cluster, NFS servers
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m -p $(MACHINES) ./e2e ./servers ./publish
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./replicas
 
+# ONLY=burst,idle measures these areas only; PROFILE=1 adds processor profiles.
+.PHONY: bench
+bench: ## speed and footprint, beside baselines, in an hour or two; with SHORT=1 only to see that it works, in 5 minutes
+	CGO_ENABLED=0 $(GO) run -C $(TESTBED) -trimpath ./bench $(if $(SHORT),-short) $(if $(PROFILE),-profile) $(if $(ONLY),-only=$(ONLY))
+
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l internal nodeplugin provisioner) && [[ -z $$unformatted ]] || { echo "gofmt -w $$unformatted"; exit 1; }

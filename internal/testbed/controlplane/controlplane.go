@@ -37,6 +37,8 @@ type Options struct {
 	Logs string // an existing folder for its logs, the audit log among them
 	// Release is that of kube-apiserver and kube-controller-manager; etcd and kubectl are today's.
 	Release testbed.Release
+	// Measured leaves out the audit log, and has the API server serve profiles.
+	Measured bool
 }
 
 // ControlPlane is a running control plane. Its methods may be called concurrently, but for Stop.
@@ -176,6 +178,18 @@ func (c *ControlPlane) Alive() error {
 		all = append(all, p.alive())
 	}
 	return errors.Join(all...)
+}
+
+// Used is the processor time that each component has taken so far, by the name of its program.
+func (c *ControlPlane) Used() (map[string]time.Duration, error) {
+	used := map[string]time.Duration{}
+	for _, p := range c.components {
+		var err error
+		if used[filepath.Base(p.cmd.Path)], err = p.used(); err != nil {
+			return nil, err
+		}
+	}
+	return used, nil
 }
 
 // ServiceAccountKubeconfig returns the path of a new kubeconfig with a token of a service account, valid for an

@@ -30,8 +30,10 @@ func (c *ControlPlane) apiServerArgs() []string {
 		"--allow-privileged=true", // for the manifests' pods, which never run here
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + c.path("sa.key"),
 		"--service-account-signing-key-file=" + c.path("sa.key"),
-		"--audit-policy-file=" + c.path("audit.yaml"), "--audit-log-path=" + c.auditLog(), "--audit-log-maxsize=2000",
-		"--profiling=false",
+	}
+	if !c.options.Measured {
+		args = append(args, "--profiling=false",
+			"--audit-policy-file="+c.path("audit.yaml"), "--audit-log-path="+c.auditLog(), "--audit-log-maxsize=2000")
 	}
 	switch release := c.options.Release; {
 	case release == "":

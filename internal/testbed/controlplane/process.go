@@ -1,11 +1,14 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -14,6 +17,9 @@ import (
 
 // stopWithin is how long a program may take to stop before it is killed, and to be gone after that.
 const stopWithin = 15 * time.Second
+
+// ticksPerSecond is USER_HZ, in which Linux counts processor time for programs.
+const ticksPerSecond = 100
 
 // process is a program that runs beside this one, with its output in a log file.
 type process struct {
@@ -59,6 +65,28 @@ func (p *process) alive() error {
 	default:
 		return nil
 	}
+}
+
+// used is the processor time that the program has taken so far.
+func (p *process) used() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, fmt.Errorf("see what %s takes: %w", p.name, err)
+	}
+	// after the name, in parentheses, which may hold anything: see proc_pid_stat(5)
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("see what %s takes: read %q", p.name, stat)
+	}
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("see what %s takes: %w", p.name, err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
 }
 
 // stop ends the program in an orderly way if it can, and by force if it can't.

@@ -65,6 +65,15 @@ func (p *Provisioner) Name() string { return p.options.Name }
 // Log is the path of its log file, to which each start appends.
 func (p *Provisioner) Log() string { return filepath.Join(p.options.Logs, p.options.Name+".log") }
 
+// Address is that of its HTTP server.
+func (p *Provisioner) Address() string { return p.port.address() }
+
+// PID is the number of the process that was started last.
+func (p *Provisioner) PID() int { return p.process.cmd.Process.Pid }
+
+// Used is the processor time that the process that was started last has taken so far, its helpers not counted.
+func (p *Provisioner) Used() (time.Duration, error) { return p.process.used() }
+
 // Start starts it, with more environment than Options say if wanted. It runs until it is ended or ctx ends.
 func (p *Provisioner) Start(ctx context.Context, env ...string) error {
 	if p.process != nil && p.process.alive() == nil {

@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -72,7 +69,7 @@ func StartNFSServer(ctx context.Context, index int) (*NFSServer, error) {
 	if index < 1 || index > maxServers {
 		return nil, fmt.Errorf("an NFS server's index is 1 to %d, not %d", maxServers, index)
 	}
-	holder, err := startHolder(fmt.Sprintf("nfs-server-%d", index))
+	holder, err := startHolder(fmt.Sprintf("nfs-server-%d", index), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -89,30 +86,9 @@ func StartNFSServer(ctx context.Context, index int) (*NFSServer, error) {
 	return s, nil
 }
 
-// startHolder starts a process that does nothing but keep a new pair of namespaces.
-func startHolder(name string) (*process, error) {
-	cmd := exec.Command("sleep", "infinity")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("make the namespaces of %s: %w", name, err)
-	}
-	p := &process{name: name, cmd: cmd, exited: make(chan struct{})}
-	go func() {
-		_ = cmd.Wait() // it is ended by a signal
-		close(p.exited)
-	}()
-	return p, nil
-}
-
 func (s *NFSServer) setUp(ctx context.Context, gateway string) error {
-	for _, args := range []string{
-		"link add " + s.link + " type veth peer name eth0 netns " + s.pid(),
-		"addr add " + gateway + "/30 dev " + s.link,
-		"link set " + s.link + " up",
-	} {
-		if _, err := output(ctx, "ip", strings.Fields(args)...); err != nil {
-			return err
-		}
+	if err := connect(ctx, s.link, gateway, s.pid()); err != nil {
+		return err
 	}
 	if err := s.run(ctx, "sh", "-ec", serverScript, "sh", s.Address, gateway); err != nil {
 		return err
