@@ -23,7 +23,7 @@ func TestSamples(t *testing.T) {
 	if median, within := s.Median("ours", "idle", "ms"); median != 0 || within != "" {
 		t.Errorf("of nothing: %v %s", median, within)
 	}
-	if median, within := s.Median("ours", "burst/size=0", "bound/s"); median != 7 || within != "±0%" {
+	if median, within := s.Median("ours", "burst/size=0", "bound/s"); median != 7 || within != "0%" {
 		t.Errorf("%v %s", median, within)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "floor.txt"))
