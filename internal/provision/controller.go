@@ -60,11 +60,17 @@ func newNamed(client kubernetes.Interface, provisioner *Provisioner, f format, s
 	pace := newPace(shared.retries)
 	caches := provisioner.options.Caches
 	n := named{
-		claims:  &kicked{SharedIndexInformer: caches.claims, mine: claimOf(f.name()), waits: claimWaits, unsaved: shared.unsaved},
-		volumes: &kicked{SharedIndexInformer: caches.volumes, mine: volumeOf(f.name()), waits: volumeWaits, unsaved: shared.unsaved},
+		claims: &kicked{
+			SharedIndexInformer: caches.claims, mine: claimOf(f.name()), waits: claimWaits,
+			unsaved: shared.unsaved, outgoing: provisioner.outgoing,
+		},
+		volumes: &kicked{
+			SharedIndexInformer: caches.volumes, mine: volumeOf(f.name()), waits: volumeWaits,
+			unsaved: shared.unsaved, outgoing: provisioner.outgoing,
+		},
 	}
 	saver := saving{
-		Interface: client, unsaved: shared.unsaved,
+		Interface: client, unsaved: shared.unsaved, outgoing: provisioner.outgoing,
 		recorder: shared.events.NewRecorder(scheme.Scheme, v1.EventSource{Component: f.name()}),
 	}
 	n.controller = controller.NewProvisionController(saver, f.name(), provisioner.as(f, pace.note),

@@ -35,14 +35,14 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	}
 	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
 	started := time.Now()
-	err = p.carryOut(klog.NewContext(ctx, logger), vol, pv)
+	last, err := p.carryOut(klog.NewContext(ctx, logger), vol, pv)
 	p.noteBusy(pv.Name, err)
 	if vol.foreign {
 		p.noteConflict(err)
 	}
 	switch {
 	case errors.Is(err, errVolumeGone):
-		logger.Info("The volume is gone from the API server; its directory is left as it is")
+		logger.Info("The volume is gone from the API server: there is nothing left to be done")
 		return &controller.IgnoredError{Reason: errVolumeGone.Error()} // there is nothing to delete for the controller, either
 	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
 		return errStopping
@@ -50,12 +50,14 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 		return err
 	}
 	fault.Point("directory-gone")
+	p.outgoing.put(last)
 	logger.Info("Done with the volume directory", "onDelete", vol.OnDelete, "duration", time.Since(started))
 	return nil
 }
 
-// carryOut does with a volume's directory what its policy says.
-func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.PersistentVolume) error {
+// carryOut does with a volume's directory what its policy says. It returns the volume as
+// it was seen last, if that is not an error.
+func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.PersistentVolume) (last *v1.PersistentVolume, err error) {
 	target := dirs.Target{
 		SubDir:  vol.SubDir,
 		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: pv.Name},
@@ -64,51 +66,51 @@ func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.Persist
 	}
 	if vol.foreign {
 		if vol.OnDelete == volume.Retain {
-			return ctx.Err() // nothing is recorded of it
+			return pv, ctx.Err() // nothing is recorded of it
 		}
-		if gone, err := p.isGone(ctx, pv); gone || err != nil {
-			return err
+		if last, err = p.isGone(ctx, pv); last != nil || err != nil {
+			return last, err
 		}
 		target.ShareID = p.options.Caches.shareID(vol.Share)
 	}
 	ref, err := p.deletionRef(ctx, vol, pv)
 	if vol.OnDelete == volume.Retain {
-		return p.release(ctx, ref, target, err)
+		return pv, p.release(ctx, ref, target, err)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := p.checkAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
-		return fmt.Errorf("%w: the directory is left as it is", err)
+		return nil, fmt.Errorf("%w: the directory is left as it is", err)
 	}
 	if err := p.checkNoShare(ctx, vol.Directory); err != nil {
-		return fmt.Errorf("%w: the directory is left as it is", err)
+		return nil, fmt.Errorf("%w: the directory is left as it is", err)
 	}
-	if _, err := p.confirm(ctx, pv); err != nil {
-		return fmt.Errorf("%w: the directory is left as it is", err)
+	if last, err = p.confirm(ctx, pv); err != nil {
+		return nil, fmt.Errorf("%w: the directory is left as it is", err)
 	}
 	err = p.dispose(ctx, vol.OnDelete, ref, target)
 	if err == nil && vol.foreign {
 		p.calls.finish(pv.Name, pv.UID, p.options.Caches.hasVolume)
-		err = p.noteGone(ctx, pv)
+		last, err = p.noteGone(ctx, pv)
 	}
-	return err
+	return last, err
 }
 
-// isGone reports whether the directory of a foreign volume is gone already. The controller
-// asks again until the volume is gone, too. What has come to its place meanwhile is not the
-// volume's, and no record on the share would tell.
-func (p *Provisioner) isGone(ctx context.Context, pv *v1.PersistentVolume) (bool, error) {
+// isGone returns a foreign volume if its directory is gone already, nil otherwise. The
+// controller asks again until the volume is gone, too. What has come to its place
+// meanwhile is not the volume's, and no record on the share would tell.
+func (p *Provisioner) isGone(ctx context.Context, pv *v1.PersistentVolume) (*v1.PersistentVolume, error) {
 	live, err := p.confirm(ctx, pv)
 	switch {
 	case err != nil:
-		return false, fmt.Errorf("%w: the directory is left as it is", err)
+		return nil, fmt.Errorf("%w: the directory is left as it is", err)
 	case live.Annotations[annDirectoryGone] != "":
-		return true, nil
+		return live, nil
 	case p.calls.isFinished(pv.Name, pv.UID):
-		return true, p.noteGone(ctx, pv)
+		return p.noteGone(ctx, pv)
 	}
-	return false, nil
+	return nil, nil
 }
 
 // dispose removes the directory or moves it aside.
@@ -181,20 +183,26 @@ func claimedBy(pv *v1.PersistentVolume) types.UID {
 	return pv.Spec.ClaimRef.UID
 }
 
-// noteGone notes on a foreign volume that its directory is gone.
-func (p *Provisioner) noteGone(ctx context.Context, pv *v1.PersistentVolume) error {
+// noteGone notes on a foreign volume that its directory is gone, and returns it with that.
+func (p *Provisioner) noteGone(ctx context.Context, pv *v1.PersistentVolume) (noted *v1.PersistentVolume, err error) {
 	volumes := p.options.Client.CoreV1().PersistentVolumes()
-	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		live, err := volumes.Get(ctx, pv.Name, metav1.GetOptions{})
-		if err != nil || live.UID != pv.UID {
+		if err != nil {
 			return err
 		}
+		if live.UID != pv.UID {
+			return errVolumeGone
+		}
 		metav1.SetMetaDataAnnotation(&live.ObjectMeta, annDirectoryGone, time.Now().UTC().Format(time.RFC3339))
-		_, err = volumes.Update(ctx, live, metav1.UpdateOptions{})
+		noted, err = volumes.Update(ctx, live, metav1.UpdateOptions{})
 		return err
 	})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("the directory is gone, but the volume could not be told so: %w", err)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, errVolumeGone
+	case err != nil && !errors.Is(err, errVolumeGone):
+		err = fmt.Errorf("the directory is gone, but the volume could not be told so: %w", err)
 	}
-	return nil
+	return noted, err
 }

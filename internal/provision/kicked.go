@@ -14,9 +14,11 @@ import (
 // any other way.
 type kicked struct {
 	cache.SharedIndexInformer
-	mine    func(object any) bool // what this controller is told of
-	waits   func(object any) bool // for a retry
-	unsaved *unsaved              // of all names
+	mine  func(object any) bool // what this controller is told of
+	waits func(object any) bool // for a retry
+	// Of all names.
+	unsaved  *unsaved
+	outgoing *outgoing
 
 	mu       sync.Mutex
 	handlers []cache.ResourceEventHandler
@@ -24,7 +26,7 @@ type kicked struct {
 
 // AddEventHandlerWithResyncPeriod is what the library calls.
 func (k *kicked) AddEventHandlerWithResyncPeriod(handler cache.ResourceEventHandler, period time.Duration) (cache.ResourceEventHandlerRegistration, error) {
-	handler = ofMine{handler, k.mine}
+	handler = ofMine{handler, k.mine, k.outgoing}
 	k.mu.Lock()
 	k.handlers = append(k.handlers, handler)
 	k.mu.Unlock()
@@ -50,14 +52,16 @@ func (k *kicked) AddIndexers(indexers cache.Indexers) error {
 // library adds each volume that it made, saved or not: one that is not would keep its
 // claim from being looked at again. It also writes finalizers into the volumes that it
 // gets, before it knows whether the API server takes them, and whether they are of its
-// name: it gets copies.
+// name: it gets copies. And it would go on with a volume that it has deleted a moment
+// ago, until the cache knows that, too: it does not get that.
 func (k *kicked) GetStore() cache.Store {
-	return guarded{Store: k.SharedIndexInformer.GetStore(), unsaved: k.unsaved}
+	return guarded{Store: k.SharedIndexInformer.GetStore(), unsaved: k.unsaved, outgoing: k.outgoing}
 }
 
 type guarded struct {
 	cache.Store
-	unsaved *unsaved
+	unsaved  *unsaved
+	outgoing *outgoing
 }
 
 func (guarded) Delete(any) error { return nil }
@@ -72,6 +76,9 @@ func (g guarded) Add(object any) error {
 func (g guarded) GetByKey(key string) (object any, exists bool, err error) {
 	object, exists, err = g.Store.GetByKey(key)
 	if pv, ok := object.(*v1.PersistentVolume); ok {
+		if g.outgoing.isHidden(pv) {
+			return nil, false, nil
+		}
 		object = pv.DeepCopy()
 	}
 	return object, exists, err
@@ -95,7 +102,8 @@ func (k *kicked) kick() {
 // forgotten.
 type ofMine struct {
 	cache.ResourceEventHandler
-	mine func(object any) bool
+	mine     func(object any) bool
+	outgoing *outgoing
 }
 
 func (h ofMine) OnAdd(object any, initial bool) {
@@ -108,6 +116,11 @@ func (h ofMine) OnUpdate(before, object any) {
 	if h.mine(object) {
 		h.ResourceEventHandler.OnUpdate(before, object)
 	}
+}
+
+func (h ofMine) OnDelete(object any) {
+	h.outgoing.forget(object)
+	h.ResourceEventHandler.OnDelete(object)
 }
 
 // claimOf tells the claims that the controller manager wants from a provisioner.

@@ -66,6 +66,7 @@ type Provisioner struct {
 	format    format
 	formats   []format // of all names, the driver's first
 	calls     *calls   // of all names
+	outgoing  *outgoing
 	servers   *servers
 	conflicts chan struct{} // gets one when a record on a share keeps something waiting
 }
@@ -90,7 +91,7 @@ func New(options Options) *Provisioner {
 	}
 	return &Provisioner{
 		options: options, format: formats[0], formats: formats, calls: newCalls(options.Workers),
-		servers: newServers(), conflicts: make(chan struct{}, 1),
+		outgoing: newOutgoing(), servers: newServers(), conflicts: make(chan struct{}, 1),
 	}
 }
 

@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -29,11 +30,13 @@ func (u *unsaved) has(name string) bool {
 
 // saving is a client that tells a claim's users when the API server does not take the
 // claim's volume, because of a webhook, a policy or a quota. The controller library
-// tries again for ever, says nothing, and takes the volume for saved.
+// tries again for ever, says nothing, and takes the volume for saved. It also deletes
+// volumes with more care.
 type saving struct {
 	kubernetes.Interface
 	recorder record.EventRecorder
 	unsaved  *unsaved
+	outgoing *outgoing
 }
 
 func (s saving) CoreV1() corev1.CoreV1Interface {
@@ -68,23 +71,39 @@ func (s savingVolumes) Create(ctx context.Context, pv *v1.PersistentVolume, opti
 	return saved, err
 }
 
-// Delete deletes a volume and takes our finalizer off it, as its directory is done with.
-// The controller library, which does that next, takes the volume from its cache: where
-// that does not know of the deletion yet, its update is refused, and it begins all over
-// again a second later. What is not done here is left to it.
+// Delete deletes a volume whose directory is done with: our finalizer first, then the
+// volume, each only as it was when that was seen last. If it has changed since, that is
+// an error, and the controller begins again: the volume may have been given to somebody.
+// (The controller library would delete whatever has the name, take the finalizer off by
+// its cache, be refused where that is behind, and begin again a second later.)
 func (s savingVolumes) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
-	if err := s.PersistentVolumeInterface.Delete(ctx, name, options); err != nil {
-		return err
+	pv := s.saving.outgoing.take(name)
+	if pv == nil {
+		return fmt.Errorf("the directory of the volume %s is not done with", name)
 	}
-	pv, err := s.Get(ctx, name, metav1.GetOptions{})
-	if err != nil || pv.DeletionTimestamp == nil {
-		return nil
+	s.saving.outgoing.hide(name, pv.UID)
+	err := s.delete(ctx, pv, options)
+	if apierrors.IsNotFound(err) {
+		err = nil
 	}
-	left := slices.DeleteFunc(slices.Clone(pv.Finalizers), func(f string) bool { return f == finalizer })
-	if len(left) == len(pv.Finalizers) {
-		return nil
+	if err != nil {
+		s.saving.outgoing.show(name)
 	}
-	pv.Finalizers = left
-	_, _ = s.Update(ctx, pv, metav1.UpdateOptions{})
-	return nil
+	return err
+}
+
+func (s savingVolumes) delete(ctx context.Context, pv *v1.PersistentVolume, options metav1.DeleteOptions) error {
+	if left := slices.DeleteFunc(slices.Clone(pv.Finalizers), func(f string) bool { return f == finalizer }); len(left) < len(pv.Finalizers) {
+		pv = pv.DeepCopy() // it may be the cache's
+		pv.Finalizers = left
+		var err error
+		if pv, err = s.Update(ctx, pv, metav1.UpdateOptions{}); err != nil {
+			return err
+		}
+	}
+	if pv.DeletionTimestamp != nil {
+		return nil // somebody has deleted it before; it has waited for us, or waits for others
+	}
+	options.Preconditions = &metav1.Preconditions{UID: &pv.UID, ResourceVersion: &pv.ResourceVersion}
+	return s.PersistentVolumeInterface.Delete(ctx, pv.Name, options)
 }
