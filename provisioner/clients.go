@@ -10,10 +10,15 @@ import (
 // clients are the program's connections to the API server.
 type clients struct {
 	work kubernetes.Interface // writes only while the fence allows it, give or take AckTimeout
-	// events are sent beside the work, which a burst of them would hold up by the rate limit.
+	// events are sent beside the work, and give way to it: a burst of them would hold it up,
+	// by the rate limit or by what they cost the API server.
 	events kubernetes.Interface
 	lease  kubernetes.Interface // the election's own: it waits for nothing else
 }
+
+// eventsShare is what events may take, of what the work may take. Normal ones wait, and few
+// claims have warnings in a minute.
+const eventsShare = 0.05
 
 func newClients(config Config, fence *election.Fence) (clients, error) {
 	options := kubeclient.Options{
@@ -24,7 +29,9 @@ func newClients(config Config, fence *election.Fence) (clients, error) {
 	if err != nil {
 		return clients{}, err
 	}
-	events, err := kubeclient.New(options)
+	giving := options
+	giving.QPS, giving.Burst = options.QPS*eventsShare, max(1, int(float32(options.Burst)*eventsShare))
+	events, err := kubeclient.New(giving)
 	if err != nil {
 		return clients{}, err
 	}

@@ -44,7 +44,7 @@ func (c *Config) AddFlags(flags *flag.FlagSet) {
 	flags.Var(&c.Adopted, "adopt-provisioner", "`NAME=SERVER:/SHARE`: an nfs-subdir-external-provisioner, and the share that it serves, whose classes and volumes are taken over; may be repeated. It must not run any more")
 	flags.StringVar(&c.AdoptNamespace, "adopt-namespace", "", "`namespace` of the adopted provisioners, where alone it is looked whether they still run; when empty all, and whoever may write Leases in one can feign that they do")
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "`path` of a kubeconfig; the pod's service account when empty")
-	c.KubeAPIQPS, c.KubeAPIBurst, c.WorkerThreads = 200, 400, 32
+	c.KubeAPIQPS, c.KubeAPIBurst, c.WorkerThreads = 500, 1000, 32
 	cli.Int(flags, &c.KubeAPIQPS, "kube-api-qps", 1, 10000, "`requests` a second to the API server, sustained")
 	cli.Int(flags, &c.KubeAPIBurst, "kube-api-burst", 1, 100000, "`requests` at once to the API server, at least kube-api-qps")
 	cli.Int(flags, &c.WorkerThreads, "worker-threads", 1, 1000, "`number` of claims, and of deletions, worked on at a time")

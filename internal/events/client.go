@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -15,40 +16,51 @@ import (
 // "Provisioning" about an object once in an hour. An event with another message is
 // another event. What does not go out counts as sent, without an error.
 //
+// New Normal events count as sent at once, too, and are sent one after the other until ctx
+// ends; "Provisioning" after a second, and not at all if "ProvisioningSucceeded" about the
+// same object comes before it is sent.
+//
 // Everything else goes to client as it is, events that are sent in another way too.
-func Throttle(client, by kubernetes.Interface) kubernetes.Interface {
-	return throttleBy(client, by, clock.RealClock{})
+func Throttle(ctx context.Context, client, by kubernetes.Interface) kubernetes.Interface {
+	t := throttleBy(ctx, client, by, clock.RealClock{}, holdBegun)
+	go t.later.run(ctx)
+	return t
 }
 
-func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock) kubernetes.Interface {
-	return throttled{Interface: client, by: by, throttle: newThrottle(clock)}
+func throttleBy(ctx context.Context, client, by kubernetes.Interface, clock clock.PassiveClock, hold time.Duration) throttled {
+	send := func(ctx context.Context, event *v1.Event) error {
+		_, err := by.CoreV1().Events(v1.NamespaceAll).CreateWithEventNamespaceWithContext(ctx, event)
+		return err
+	}
+	return throttled{Interface: client, by: by, ctx: ctx, throttle: newThrottle(clock), later: newLater(send, hold)}
 }
 
 type throttled struct {
 	kubernetes.Interface
 	by       kubernetes.Interface
+	ctx      context.Context // until whose end events are sent
 	throttle *throttle
+	later    *later
 }
 
 func (t throttled) CoreV1() corev1.CoreV1Interface {
-	return core{CoreV1Interface: t.Interface.CoreV1(), by: t.by.CoreV1(), throttle: t.throttle}
+	return core{CoreV1Interface: t.Interface.CoreV1(), throttled: t}
 }
 
 type core struct {
 	corev1.CoreV1Interface
-	by       corev1.CoreV1Interface
-	throttle *throttle
+	throttled throttled
 }
 
 func (c core) Events(namespace string) corev1.EventInterface {
-	return sink{EventInterface: c.by.Events(namespace), throttle: c.throttle}
+	return sink{EventInterface: c.throttled.by.CoreV1().Events(namespace), throttled: c.throttled}
 }
 
 // sink has what a recorder calls: today the forms without a context, which are
 // deprecated already.
 type sink struct {
 	corev1.EventInterface
-	throttle *throttle
+	throttled throttled
 }
 
 // CreateWithEventNamespace sends event, a new one for the recorder, if it is due.
@@ -64,14 +76,18 @@ func (s sink) PatchWithEventNamespace(event *v1.Event, data []byte) (*v1.Event, 
 
 // CreateWithEventNamespaceWithContext is CreateWithEventNamespace.
 func (s sink) CreateWithEventNamespaceWithContext(ctx context.Context, event *v1.Event) (*v1.Event, error) {
-	return s.throttle.once(event, func() (*v1.Event, error) {
+	return s.throttled.throttle.once(event, func() (*v1.Event, error) {
+		if event.Type == v1.EventTypeNormal {
+			s.throttled.later.push(s.throttled.ctx, event)
+			return event, nil
+		}
 		return s.EventInterface.CreateWithEventNamespaceWithContext(ctx, event)
 	})
 }
 
 // PatchWithEventNamespaceWithContext is PatchWithEventNamespace.
 func (s sink) PatchWithEventNamespaceWithContext(ctx context.Context, event *v1.Event, data []byte) (*v1.Event, error) {
-	return s.throttle.once(event, func() (*v1.Event, error) {
+	return s.throttled.throttle.once(event, func() (*v1.Event, error) {
 		return s.EventInterface.PatchWithEventNamespaceWithContext(ctx, event, data)
 	})
 }

@@ -9,7 +9,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 
@@ -184,23 +183,28 @@ func (c *Caches) lookup(index, key string) []*v1.PersistentVolume {
 // shareID returns the id that a share had when the cluster's volumes on it were
 // made, "" if there are none. Where they name several, the newest volume counts.
 func (c *Caches) shareID(s volume.Share) string {
-	var id string
-	var newest metav1.Time
+	var ids []string
 	for _, key := range c.volumes.GetIndexer().ListIndexFuncValues(indexShare) {
-		of, candidate, _ := strings.Cut(key, "#")
-		if of != shareKey(s) {
-			continue
+		if of, id, _ := strings.Cut(key, "#"); of == shareKey(s) {
+			ids = append(ids, id)
 		}
-		for _, pv := range c.lookup(indexShare, key) {
-			if id == "" || newest.Before(&pv.CreationTimestamp) {
-				id, newest = candidate, pv.CreationTimestamp
-			}
-			if id == candidate {
-				break // it is enough to know one of them where there is no other id
+	}
+	switch len(ids) {
+	case 0:
+		return ""
+	case 1: // as nearly always: a look at all volumes of the share, for each claim, is too much
+		return ids[0]
+	}
+	var newest *v1.PersistentVolume
+	var its string
+	for _, id := range ids {
+		for _, pv := range c.lookup(indexShare, shareKey(s)+"#"+id) {
+			if newest == nil || newest.CreationTimestamp.Before(&pv.CreationTimestamp) {
+				newest, its = pv, id
 			}
 		}
 	}
-	return id
+	return its
 }
 
 func shareKey(s volume.Share) string { return volume.CanonicalServer(s.Server) + ":" + s.Path }

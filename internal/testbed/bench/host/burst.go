@@ -80,7 +80,7 @@ func (l *lab) round(ctx context.Context, v *variant, run, there int) error {
 		if err := l.burst(ctx, o, v, run, sized("burst", there), names); err != nil {
 			return err
 		}
-		if err := sleep(ctx, settled); err != nil { // for the events
+		if err := l.quiet(ctx); err != nil {
 			return err
 		}
 		return l.remove(ctx, o, v, run, sized("delete", there), names)
@@ -89,6 +89,30 @@ func (l *lab) round(ctx context.Context, v *variant, run, there int) error {
 		return err
 	}
 	return l.samples.Add(v.name, sized("ready", there), 1, map[string]float64{"s": started.Seconds()})
+}
+
+// quiet waits until no more events are sent: they come behind the work.
+func (l *lab) quiet(ctx context.Context) error {
+	ctx, cancel := bounded(ctx, "quiet")
+	defer cancel()
+	last := -1.0
+	return guest.WaitFor(ctx, "the end of the events", settled, func(ctx context.Context) (bool, string, error) {
+		requests, err := l.requests(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		before := last
+		last = requests["POST events 201"] + requests["PATCH events 200"]
+		return last == before, fmt.Sprintf("%.0f more", last-before), nil
+	})
+}
+
+// warmUp runs a burst that is not measured: the first finds no connections, and nothing in the programs'
+// caches.
+func (l *lab) warmUp(ctx context.Context) error {
+	unmeasured := *l.floor
+	unmeasured.name = "warm-up"
+	return l.round(ctx, &unmeasured, 0, 0)
 }
 
 // burst makes claims of the live share at once, and measures how fast they get their volumes and are bound.

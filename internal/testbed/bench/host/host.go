@@ -51,6 +51,9 @@ func Run(ctx context.Context, options Options) (rows []report.Row, err error) {
 	wanted := func(areas ...string) bool {
 		return len(options.Areas) == 0 || slices.ContainsFunc(areas, func(area string) bool { return slices.Contains(options.Areas, area) })
 	}
+	if err := l.warmUp(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("warm up: %w", err), l.cluster.Alive(), context.Cause(ctx))
+	}
 	for _, area := range []struct {
 		wanted  bool
 		measure func(context.Context) ([]report.Row, error)
