@@ -37,13 +37,14 @@ unit: ## unit tests, with the race detector
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 .PHONY: e2e
-e2e: ## images, manifests, old and new API servers, a whole cluster, NFS servers that die
+e2e: ## images, manifests, old and new API servers, a whole cluster, NFS servers that die, the bench once
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m .
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 ./manifests ./registrar
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -timeout 60m ./controlplane
 	RELEASES=$(RELEASES) CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./versions
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m -p $(MACHINES) ./e2e ./servers ./publish
 	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./replicas
+	CGO_ENABLED=0 $(GO) test -C $(TESTBED) -trimpath -count=1 -v -timeout 60m ./bench/...
 
 # ONLY=burst,idle measures these areas only; PROFILE=1 adds processor profiles.
 .PHONY: bench

@@ -15,14 +15,13 @@ import (
 	"sharevol.dev/sharevol/internal/volume"
 )
 
-// The indices of the volume cache: by the place of a volume's data, by every
-// place above that, by path alone on whatever server, and by share and its id.
+// The indices of the volume cache: by the place of a volume's data, by every place above
+// that, and by share and its id. A place is a path, on whatever server: there are few of
+// the same on others, and each index takes memory for each volume.
 const (
-	indexAt         = "at"
-	indexWithin     = "within"
-	indexAtPath     = "at-path"
-	indexWithinPath = "within-path"
-	indexShare      = "share"
+	indexAt     = "at"
+	indexWithin = "within"
+	indexShare  = "share"
 )
 
 // Caches are the informers of all that the provisioner watches: volumes of every
@@ -43,17 +42,16 @@ func NewCaches(factory informers.SharedInformerFactory, adopted ...volume.Adopti
 		claims:  factory.Core().V1().PersistentVolumeClaims().Informer(),
 		classes: factory.Storage().V1().StorageClasses().Informer(),
 	}
+	common := newSharing()
 	for _, informer := range c.all() {
-		if err := informer.SetTransform(dropManagedFields); err != nil {
+		if err := informer.SetTransform(common.transform); err != nil {
 			return nil, err
 		}
 	}
 	return c, c.volumes.AddIndexers(cache.Indexers{
-		indexAt:         c.volumeIndex(places, func(p place) []string { return []string{p.key()} }),
-		indexWithin:     c.volumeIndex(places, place.above),
-		indexAtPath:     c.volumeIndex(onAnyServer, func(p place) []string { return []string{p.key()} }),
-		indexWithinPath: c.volumeIndex(onAnyServer, place.above),
-		indexShare:      c.shareIndex,
+		indexAt:     c.volumeIndex(func(p place) []string { return []string{p.key()} }),
+		indexWithin: c.volumeIndex(place.above),
+		indexShare:  c.shareIndex,
 	})
 }
 
@@ -61,14 +59,15 @@ func (c *Caches) all() []cache.SharedIndexInformer {
 	return []cache.SharedIndexInformer{c.volumes, c.claims, c.classes}
 }
 
-// dropManagedFields takes out of an object who has set which of its fields: a third of
+// transform takes out of an object who has set which of its fields: a third of
 // what a volume takes in memory, and read by nobody here. Nothing else may go: the
 // controller library sends objects of the caches back as updates, where a field that is
 // not there is removed. managedFields are not: for an update without them the API
 // server keeps those that it has.
-func dropManagedFields(object any) (any, error) {
+func (s *sharing) transform(object any) (any, error) {
 	if meta, err := apimeta.Accessor(object); err == nil { // what is no object stays as it is
 		meta.SetManagedFields(nil)
+		s.share(object)
 	}
 	return object, nil
 }
@@ -135,19 +134,16 @@ func (c *Caches) claimUIDs() map[string]bool {
 func (c *Caches) at(d volume.Directory, shareID string) []*v1.PersistentVolume {
 	var found []*v1.PersistentVolume
 	for _, p := range places(d, shareID) {
-		found = append(found, c.lookup(indexAt, p.key())...)
+		found = append(found, c.onServer(d, p, c.lookup(indexAt, p.key()))...)
 	}
 	return found
 }
 
 // around returns the volumes whose data is at a place, above or below it.
 func (c *Caches) around(d volume.Directory, shareID string) []*v1.PersistentVolume {
-	found := c.at(d, shareID)
+	var found []*v1.PersistentVolume
 	for _, p := range places(d, shareID) {
-		found = append(found, c.lookup(indexWithin, p.key())...)
-		for _, key := range p.above() {
-			found = append(found, c.lookup(indexAt, key)...)
-		}
+		found = append(found, c.onServer(d, p, c.lookupAround(p))...)
 	}
 	return found
 }
@@ -155,18 +151,30 @@ func (c *Caches) around(d volume.Directory, shareID string) []*v1.PersistentVolu
 // aroundOnOthers returns the volumes on servers of other names whose paths are those
 // of a place, above or below it: the server may be the same one.
 func (c *Caches) aroundOnOthers(d volume.Directory) []*v1.PersistentVolume {
-	var found []*v1.PersistentVolume
-	for _, p := range onAnyServer(d, "") {
-		found = append(found, c.lookup(indexAtPath, p.key())...)
-		found = append(found, c.lookup(indexWithinPath, p.key())...)
-		for _, key := range p.above() {
-			found = append(found, c.lookup(indexAtPath, key)...)
-		}
+	return slices.DeleteFunc(c.lookupAround(onAnyServer(d)), func(pv *v1.PersistentVolume) bool { return c.isOn(pv, d.Share.Server) })
+}
+
+// lookupAround returns the volumes at a place, above or below it.
+func (c *Caches) lookupAround(p place) []*v1.PersistentVolume {
+	found := append(c.lookup(indexAt, p.key()), c.lookup(indexWithin, p.key())...)
+	for _, key := range p.above() {
+		found = append(found, c.lookup(indexAt, key)...)
 	}
-	return slices.DeleteFunc(found, func(pv *v1.PersistentVolume) bool {
-		theirs, _ := c.directoryOf(pv)
-		return volume.CanonicalServer(theirs.Share.Server) == volume.CanonicalServer(d.Share.Server)
-	})
+	return found
+}
+
+// onServer returns those of the volumes around p, which is a place of d, that are on the
+// same share: where p is a path, whose server has the same name.
+func (c *Caches) onServer(d volume.Directory, p place, found []*v1.PersistentVolume) []*v1.PersistentVolume {
+	if p != onAnyServer(d) {
+		return found
+	}
+	return slices.DeleteFunc(found, func(pv *v1.PersistentVolume) bool { return !c.isOn(pv, d.Share.Server) })
+}
+
+func (c *Caches) isOn(pv *v1.PersistentVolume, server string) bool {
+	theirs, _ := c.directoryOf(pv)
+	return volume.CanonicalServer(theirs.Share.Server) == volume.CanonicalServer(server)
 }
 
 func (c *Caches) lookup(index, key string) []*v1.PersistentVolume {

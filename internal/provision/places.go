@@ -130,8 +130,8 @@ func isRetained(pv *v1.PersistentVolume) bool {
 	return len(errs) == 0 && vol.OnDelete == volume.Retain
 }
 
-// place is where a volume's data is, in one of the two ways to tell: by server and
-// path, or by the share's id and the path below its root.
+// place is where a volume's data is, in one of the two ways to tell: by the path on some
+// server, or by the share's id and the path below its root.
 type place struct{ share, path string }
 
 func (p place) key() string { return p.share + ":" + p.path }
@@ -147,7 +147,7 @@ func (p place) above() []string {
 }
 
 func places(d volume.Directory, shareID string) []place {
-	all := []place{{"server " + volume.CanonicalServer(d.Share.Server), d.Full()}}
+	all := []place{onAnyServer(d)}
 	if shareID != "" {
 		all = append(all, place{"id " + shareID, path.Join("/", string(d.SubDir))})
 	}
@@ -155,7 +155,7 @@ func places(d volume.Directory, shareID string) []place {
 }
 
 // onAnyServer is the place of a path alone, whatever the server is called.
-func onAnyServer(d volume.Directory, _ string) []place { return []place{{"path", d.Full()}} }
+func onAnyServer(d volume.Directory) place { return place{"path", d.Full()} }
 
 // directoryOf returns where the data of a volume of any driver is, if it is on NFS.
 func (c *Caches) directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
@@ -190,7 +190,7 @@ func (c *Caches) idOf(pv *v1.PersistentVolume) string {
 	return pv.Annotations[annShareID]
 }
 
-func (c *Caches) volumeIndex(places func(volume.Directory, string) []place, keys func(place) []string) cache.IndexFunc {
+func (c *Caches) volumeIndex(keys func(place) []string) cache.IndexFunc {
 	return func(object any) ([]string, error) {
 		pv, ok := object.(*v1.PersistentVolume)
 		if !ok {

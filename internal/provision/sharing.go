@@ -1,0 +1,151 @@
+package provision
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"unique"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	// maxCommon bounds how many different values are kept for others to have in common.
+	// Beyond it all are forgotten, and those that are used still live on in the objects.
+	maxCommon = 1000
+	// maxShared is the longest text that is worth it: what is longer, no two objects have.
+	maxShared = 1024
+)
+
+// sharing lets the objects of the caches have in common what is equal in them: ten
+// thousand volumes of a class differ by little more than their names, and take half the
+// memory then. What they have in common must not be changed, as nothing in a cache may be.
+// It may be used concurrently.
+type sharing struct {
+	mu     sync.Mutex
+	common map[string]any
+}
+
+func newSharing() *sharing { return &sharing{common: map[string]any{}} }
+
+// share gives an object, that nobody else has yet, what is known already of its parts. Nothing
+// in it becomes another value.
+func (s *sharing) share(object any) {
+	switch o := object.(type) {
+	case *v1.PersistentVolume:
+		s.meta(&o.ObjectMeta)
+		spec := &o.Spec
+		spec.Capacity = s.resources(spec.Capacity)
+		spec.AccessModes, spec.MountOptions = list(s, spec.AccessModes), list(s, spec.MountOptions)
+		spec.VolumeMode = pointer(s, spec.VolumeMode)
+		text(&spec.StorageClassName)
+		text(&spec.PersistentVolumeReclaimPolicy)
+		text(&o.Status.Phase)
+		if ref := spec.ClaimRef; ref != nil {
+			text(&ref.Kind)
+			text(&ref.APIVersion)
+			text(&ref.Namespace)
+		}
+		if csi := spec.CSI; csi != nil {
+			text(&csi.Driver)
+			csi.VolumeAttributes = attributes(csi.VolumeAttributes)
+		}
+	case *v1.PersistentVolumeClaim:
+		s.meta(&o.ObjectMeta)
+		spec := &o.Spec
+		spec.Resources.Requests, o.Status.Capacity = s.resources(spec.Resources.Requests), s.resources(o.Status.Capacity)
+		spec.AccessModes, o.Status.AccessModes = list(s, spec.AccessModes), list(s, o.Status.AccessModes)
+		spec.VolumeMode, spec.StorageClassName = pointer(s, spec.VolumeMode), pointer(s, spec.StorageClassName)
+		text(&o.Status.Phase)
+	}
+}
+
+func (s *sharing) meta(meta *metav1.ObjectMeta) {
+	text(&meta.Namespace)
+	meta.Labels, meta.Annotations = s.texts(meta.Labels), s.texts(meta.Annotations)
+	meta.Finalizers = list(s, meta.Finalizers)
+}
+
+// text gives a text that many have, once.
+func text[T ~string](t *T) { *t = T(unique.Make(string(*t)).Value()) }
+
+// attributes does so with the texts of a volume's attributes, which are its own as a whole.
+func attributes(of map[string]string) map[string]string {
+	if of == nil {
+		return nil
+	}
+	shared := make(map[string]string, len(of))
+	for key, value := range of {
+		text(&key)
+		if key != "subDir" {
+			text(&value)
+		}
+		shared[key] = value
+	}
+	return shared
+}
+
+func (s *sharing) texts(of map[string]string) map[string]string {
+	if of == nil {
+		return nil
+	}
+	parts := []string{"texts"}
+	for _, key := range slices.Sorted(maps.Keys(of)) {
+		parts = append(parts, key, of[key])
+	}
+	return first(s, parts, of)
+}
+
+func (s *sharing) resources(of v1.ResourceList) v1.ResourceList {
+	if of == nil {
+		return nil
+	}
+	parts := []string{"resources"}
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		quantity := of[name]
+		parts = append(parts, string(name), quantity.String(), string(quantity.Format))
+	}
+	return first(s, parts, of)
+}
+
+func list[T ~string](s *sharing, of []T) []T {
+	if of == nil {
+		return nil
+	}
+	parts := []string{"list"}
+	for _, t := range of {
+		parts = append(parts, string(t))
+	}
+	return first(s, parts, of)
+}
+
+func pointer[T ~string](s *sharing, to *T) *T {
+	if to == nil {
+		return nil
+	}
+	return first(s, []string{"pointer", string(*to)}, to)
+}
+
+// first returns the value that was the first to be described by these parts.
+func first[T any](s *sharing, parts []string, value T) T {
+	var key strings.Builder
+	for _, part := range parts {
+		key.WriteString(strconv.Itoa(len(part)) + ":" + part)
+	}
+	if key.Len() > maxShared {
+		return value
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, ok := s.common[key.String()].(T); ok {
+		return known
+	}
+	if len(s.common) >= maxCommon {
+		clear(s.common)
+	}
+	s.common[key.String()] = value
+	return value
+}
