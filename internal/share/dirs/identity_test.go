@@ -179,7 +179,7 @@ func TestATargetHasTheIDOfItsShare(t *testing.T) {
 func TestRecords(t *testing.T) {
 	s := newShare(t)
 	must(t, os.RemoveAll(s.in(folderName)))
-	root := s.open(Options{Workers: 3})
+	root := s.open(Options{})
 	if got, err := root.Records(ctx, cluster); err != nil || len(got) > 0 {
 		t.Errorf("%v, %v", got, err)
 	}

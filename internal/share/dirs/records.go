@@ -108,6 +108,10 @@ func (c *call) eachNames(do func(names []string) error) error {
 	}
 }
 
+// readers is how many records a call reads at a time. A server far away answers none
+// faster, but many at once.
+const readers = 16
+
 // readRecords reads the records and marks with the given names, several at a time.
 func (c *call) readRecords(ctx context.Context, names []string, keep func(record) bool) ([]record, error) {
 	var (
@@ -117,7 +121,7 @@ func (c *call) readRecords(ctx context.Context, names []string, keep func(record
 		group sync.WaitGroup
 	)
 	next, progress := make(chan string), Progress(ctx)
-	for range min(c.root.options.Workers, len(names)) {
+	for range min(readers, len(names)) {
 		group.Go(func() {
 			for name := range next {
 				text, err := readlinkAt(c.folder.owners, name)

@@ -17,9 +17,9 @@ type Options struct {
 	// call there, and ErrLease matches what the call returns. It is called by
 	// several goroutines at once. nil never ends anything.
 	Lease func() error
-	// Workers is how many entries of one volume are removed at a time, and how many
-	// records are read: 16 when zero. A server far away answers none faster, but
-	// many at once.
+	// Workers is how many directories are emptied at a time: 12 when zero. The volumes
+	// that are being removed share them, so that a server's other clients, and creations,
+	// do not wait behind all of them; each volume has one at least.
 	Workers int
 }
 
@@ -28,6 +28,7 @@ type Root struct {
 	options Options
 	dir     *os.File
 	self    identity
+	trees   atomic.Int64 // that are being removed
 
 	// parents keeps creations that are on their way through a parent, and the
 	// removal of empty parents, out of each other's way. Among several processes
@@ -46,7 +47,7 @@ func Open(path string, options Options) (*Root, error) {
 		options.Lease = func() error { return nil }
 	}
 	if options.Workers <= 0 {
-		options.Workers = 16
+		options.Workers = 12
 	}
 	fd, err := ignoringEINTR(func() (int, error) { return unix.Open(path, openDirFlags, 0) })
 	if err != nil {

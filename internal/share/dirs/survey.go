@@ -128,11 +128,11 @@ func (s *survey) unreadEntry(shown string, err error) {
 	}
 }
 
-// each calls do for all names, as many at a time as there are workers.
+// each calls do for all names, several at a time.
 func (s *survey) each(ctx context.Context, names []string, do func(string)) {
 	next := make(chan string)
 	var group sync.WaitGroup
-	for range min(s.root.options.Workers, len(names)) {
+	for range min(readers, len(names)) {
 		group.Go(func() {
 			for name := range next {
 				do(name)

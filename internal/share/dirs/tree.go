@@ -2,12 +2,9 @@ package dirs
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path"
 	"sync"
 	"sync/atomic"
 
@@ -35,10 +32,10 @@ const (
 // tree is the removal of one volume directory.
 type tree struct {
 	*call
-	top      *os.File // the volume directory
-	dev      uint64   // its file system; another one below it is not ours to empty
-	spare    chan struct{}
-	moved    atomic.Int64 // directories moved up
+	top      *os.File      // the volume directory
+	dev      uint64        // its file system; another one below it is not ours to empty
+	busy     chan struct{} // has an element for each worker that works
+	moved    atomic.Int64  // directories moved up
 	removed  atomic.Int64
 	progress func()
 
@@ -67,9 +64,11 @@ func (c *call) removeTree(ctx context.Context, dir *found) error {
 	defer func() { _ = file.Close() }()
 	t := &tree{
 		call: c, top: file, dev: dir.stat.dev, progress: Progress(ctx),
-		// The goroutine that has to wait for the others works too.
-		spare: make(chan struct{}, c.root.options.Workers-1),
+		busy: make(chan struct{}, c.root.options.Workers),
 	}
+	t.busy <- struct{}{} // this goroutine
+	c.root.trees.Add(1)
+	defer c.root.trees.Add(-1)
 	// What is moved up may land where the top has been read already.
 	for {
 		before := t.moved.Load()
@@ -85,6 +84,10 @@ func (c *call) removeTree(ctx context.Context, dir *found) error {
 		}
 	}
 }
+
+// fair is how many workers t may have now: those of the share are divided among the
+// trees that are being removed, of which each has one at least.
+func (t *tree) fair() int { return max(1, cap(t.busy)/int(t.root.trees.Load())) }
 
 // openTop opens the volume directory to read it, and gives its owner the right to do
 // so if that is missing.
@@ -169,118 +172,6 @@ func (t *tree) removeDir(ctx context.Context, parent *os.File, name string, dir 
 		}
 	}
 }
-
-// empty removes the entries of dir, as many at a time as there are workers to
-// spare. It says whether all that it saw is gone.
-func (t *tree) empty(ctx context.Context, dir *branch) bool {
-	if _, err := dir.Seek(0, io.SeekStart); err != nil {
-		t.fail(err)
-		return false
-	}
-	var left atomic.Bool
-	for {
-		names, err := dir.Readdirnames(batch)
-		var group sync.WaitGroup
-		for _, name := range names {
-			if t.stopped() != nil {
-				left.Store(true)
-				break
-			}
-			remove := func() {
-				if !t.removeEntry(ctx, dir, name) {
-					left.Store(true)
-				}
-			}
-			select {
-			case t.spare <- struct{}{}:
-				group.Go(func() {
-					defer func() { <-t.spare }()
-					remove()
-				})
-			default:
-				remove()
-			}
-		}
-		group.Wait()
-		switch {
-		case left.Load() && t.stopped() != nil:
-			return false
-		case errors.Is(err, io.EOF), isGone(err):
-			return !left.Load()
-		case err != nil:
-			t.fail(fmt.Errorf("read %s: %w", dir.shown, err))
-			return false
-		}
-	}
-}
-
-// removeEntry removes the entry name of dir, or moves it up if it is too deep. It
-// says whether it is gone from there.
-func (t *tree) removeEntry(ctx context.Context, dir *branch, name string) bool {
-	shown := path.Join(dir.shown, name)
-	err := t.inBranch(ctx, dir, func() error { return unix.Unlinkat(int(dir.Fd()), name, 0) })
-	switch {
-	case err == nil:
-		dir.removed.Add(1)
-		t.step()
-		return true
-	case isGone(err):
-		return true
-	case !errors.Is(err, unix.EISDIR):
-		t.failStep("unlink", shown, dir.File, name, err)
-		return false
-	}
-	if dir.depth >= maxDepth {
-		return t.moveUp(ctx, dir, name, shown)
-	}
-	file, err := t.openBranch(ctx, dir.File, name, shown)
-	switch {
-	case isGone(err), isNoDirectory(err): // not any more: it is read again
-		return true
-	case err != nil:
-		t.failStep("open", shown, dir.File, name, err)
-		return false
-	}
-	defer func() { _ = file.Close() }()
-	if !t.removeDir(ctx, dir.File, name, &branch{File: file, shown: shown, depth: dir.depth + 1}) {
-		return false
-	}
-	dir.removed.Add(1)
-	return true
-}
-
-// moveUp moves the directory name out of dir into the volume directory.
-func (t *tree) moveUp(ctx context.Context, dir *branch, name, shown string) bool {
-	// Whatever it may replace up there is an empty directory, to be removed as well.
-	up := func() error { return unix.Renameat(int(dir.Fd()), name, int(t.top.Fd()), rand.Text()) }
-	err := t.inBranch(ctx, dir, up)
-	if isDenied(err) && t.makeAccessible(ctx, dir.File, name, shown) == nil {
-		err = t.change(ctx, up)
-	}
-	if err != nil && !isGone(err) {
-		t.failStep("move", shown, dir.File, name, err)
-		return false
-	}
-	dir.removed.Add(1)
-	t.moved.Add(1)
-	t.step()
-	return true
-}
-
-// inBranch does a step that changes the entries of dir. If its mode forbids that
-// even to its owner, it gets another one, once.
-func (t *tree) inBranch(ctx context.Context, dir *branch, step func() error) error {
-	err := t.change(ctx, step)
-	if !isDenied(err) {
-		return err
-	}
-	dir.opened.Do(func() { _ = t.change(ctx, func() error { return makeAccessible(dir.File) }) })
-	return t.change(ctx, step)
-}
-
-// isGone says that another call has removed something first, an entry or the
-// directory with it. In the end rmdir tells.
-func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
 
 // step tells of one step done.
 func (t *tree) step() {

@@ -130,54 +130,76 @@ func TestArchiveOfWhatItsOwnerMayNotChange(t *testing.T) {
 	s.has("x", "archived-pvc-a", "ns", "a", "file")
 }
 
-// As many at a time as there are workers, and never more, whatever the tree's shape.
+// As many directories at a time as there are workers, and never more, whatever the
+// tree's shape; of one directory's entries never two.
 func TestWorkers(t *testing.T) {
-	for name, fill := range map[string]func(s *share){
-		"wide": func(s *share) {
-			for i := range 600 {
-				s.write("", "a", fmt.Sprint(i))
-			}
-		},
-		"many directories": func(s *share) {
-			for i := range 600 {
-				s.write("", "a", fmt.Sprint(i%30), fmt.Sprint(i%7), fmt.Sprint(i))
-			}
-		},
+	for name, test := range map[string]struct {
+		path  func(i int) string
+		alone bool // no worker finds anything to do beside the first
+	}{
+		"wide":             {path: func(i int) string { return fmt.Sprint(i) }, alone: true},
+		"many directories": {path: func(i int) string { return fmt.Sprintf("%d/%d/%d", i%30, i%7, i) }},
+		"far below":        {path: func(i int) string { return fmt.Sprintf("%s/%d/%d", strings.Repeat("d/", 25), i%24, i) }},
+		"much in the last": {path: func(i int) string { return fmt.Sprintf("%d/%d/%d", max(0, 10-i), i%24, i) }},
 	} {
 		for _, workers := range []int{1, 2, 16} {
 			t.Run(fmt.Sprint(name, " ", workers), func(t *testing.T) {
-				s, remove := newVolume(t)
-				fill(s)
-				var now, most atomic.Int64
-				full := make(chan struct{})
-				var once sync.Once
-				waiting, cancel := context.WithTimeout(ctx, 20*time.Second)
-				defer cancel()
-				check := func() error {
-					n := now.Add(1)
-					defer now.Add(-1)
-					for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
-					}
-					_, left := os.Lstat(s.in(folderName, ownersName, leftName("a", owner("pvc-a"))))
-					if left != nil || len(entries(s, folderName, trashName)) == 0 {
-						return nil // before the removal, or after it
-					}
-					if n == int64(workers) {
-						once.Do(func() { close(full) })
-					}
-					select { // until all are here at once
-					case <-full:
-					case <-waiting.Done():
-					}
-					return nil
+				s := newShare(t)
+				want := workers
+				if test.alone {
+					want = 1
 				}
-				must(t, remove(ctx, Options{Workers: workers, Lease: check}))
-				if got := most.Load(); got != int64(workers) {
+				if got := atOnce(s, workers, 0, want, test.path); got != want {
 					t.Errorf("%d at a time", got)
 				}
 			})
 		}
 	}
+}
+
+// Those who remove several trees share the workers; each has one.
+func TestWorkersOfSeveralTrees(t *testing.T) {
+	for others, want := range map[int]int{1: 4, 2: 2, 3: 2, 7: 1, 20: 1} {
+		path := func(i int) string { return fmt.Sprintf("%d/%d", i%24, i) }
+		if got := atOnce(newShare(t), 8, others, want, path); got != want {
+			t.Errorf("%d at a time beside %d others", got, others)
+		}
+	}
+}
+
+// atOnce removes a volume of 600 files at the paths that path returns while other trees
+// are being removed, and returns how many steps there were at a time. It makes the steps
+// long until there are want.
+func atOnce(s *share, workers, others, want int, path func(i int) string) int {
+	var now, most atomic.Int64
+	full := make(chan struct{})
+	var once sync.Once
+	root := s.open(Options{Workers: workers, Lease: func() error {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		_, left := os.Lstat(s.in(folderName, ownersName, leftName("a", owner("pvc-a"))))
+		if left != nil || len(entries(s, folderName, trashName)) == 0 {
+			return nil // before the removal, or after it
+		}
+		if n == int64(want) {
+			once.Do(func() { close(full) })
+		}
+		select { // until all are here at once, if they come
+		case <-full:
+		case <-time.After(20 * time.Millisecond):
+		}
+		return nil
+	}})
+	must(s.t, newCreate(root, create("a")))
+	for i := range 600 {
+		s.write("", "a", path(i))
+	}
+	root.trees.Add(int64(others))
+	must(s.t, root.Delete(ctx, create("a").target()))
+	s.lacks(folderName, trashName, "pvc-a")
+	return int(most.Load())
 }
 
 func TestRemoveStopsAndResumes(t *testing.T) {
@@ -197,7 +219,7 @@ func TestRemoveStopsAndResumes(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrUntouched) {
 			t.Fatal(err)
 		}
-		if n := steps.Load(); n > 50+16 {
+		if n := steps.Load(); n > 50+12 {
 			t.Errorf("%d steps", n)
 		}
 		s.lacks("a")
