@@ -3,6 +3,7 @@ package nfsmount
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -19,6 +20,13 @@ func TestMain(m *testing.M) {
 	if target := os.Getenv(asPlugin); target != "" {
 		_ = New(Options{MountInfo: os.Getenv(asPlugin + "_INFO"), Exclusive: true}).Mount(context.Background(), "nfs:/srv", target, nil)
 		os.Exit(1) // it should have been killed
+	}
+	if dir := os.Getenv(asMounter); dir != "" {
+		if err := changes(dir); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }

@@ -119,7 +119,7 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 		defer func() { letGo(held, m.runner.check(what) == nil) }()
 	}
 	// Only now: an earlier mount(8) may have been at work until the lock was free.
-	if layers, err := m.Layers(target); err != nil {
+	if layers, err := m.layers(target); err != nil {
 		return err
 	} else if len(layers) > 0 {
 		return fmt.Errorf("mount %s on %s: something is mounted there already: %v", source, target, layers)
@@ -145,7 +145,7 @@ func (m *Mounter) mount(ctx context.Context, what job, held *os.File, source str
 
 // verify returns nil if source, and only it, is mounted on target.
 func (m *Mounter) verify(source, target string) error {
-	layers, err := m.Layers(target)
+	layers, err := m.layers(target)
 	switch {
 	case err != nil:
 		return err
