@@ -85,7 +85,7 @@ func TestMountThatOutlivesItsProgram(t *testing.T) {
 	if err := calls["unmount"](); err != nil {
 		t.Error(err)
 	}
-	if got := strings.Count(f.calls(t), "mount -t"); got != 1 {
+	if got := strings.Count(f.calls(t), "mount.nfs nfs:/srv"); got != 1 {
 		t.Errorf("%d calls of mount(8)", got)
 	}
 }
@@ -105,7 +105,7 @@ func TestLockIsInheritedByMountAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := os.Stat(f.info + ".mount"); err != nil {
+	if _, err := os.Stat(f.info + ".mount.nfs"); err != nil {
 		t.Errorf("mount(8) has no lock: %v", err)
 	}
 	if _, err := os.Stat(f.info + ".umount"); err == nil {
