@@ -17,6 +17,7 @@ import (
 var version = "dev"
 
 func main() {
+	spareMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {

@@ -122,13 +122,19 @@ type Services struct {
 	Call func(method string, code codes.Code, d time.Duration)
 }
 
+// connectionBuffer is what a connection reads and writes at once, in bytes. Calls are
+// hundreds of bytes, one at a time on a connection that kubelet makes for it; gRPC's own
+// buffers would be eight times as big, two for each.
+const connectionBuffer = 4 << 10
+
 // Serve answers calls on listener until ctx ends, then lets the running ones end
 // for 5 s, ends the contexts of those that have not, and removes the socket. It
 // returns nil when ctx ended.
 func Serve(ctx context.Context, listener net.Listener, services Services) error {
 	// A call that is cut off still ends in order: what it runs is killed, what it half did undone.
 	// A connection that says nothing would hold up the stop for two minutes.
-	server := grpc.NewServer(grpc.ChainUnaryInterceptor(services.observe, logCalls, limit, recoverPanics), grpc.WaitForHandlers(true), grpc.ConnectionTimeout(stopGrace))
+	server := grpc.NewServer(grpc.ChainUnaryInterceptor(services.observe, logCalls, limit, recoverPanics), grpc.WaitForHandlers(true),
+		grpc.ConnectionTimeout(stopGrace), grpc.ReadBufferSize(connectionBuffer), grpc.WriteBufferSize(connectionBuffer))
 	csi.RegisterIdentityServer(server, services.Identity)
 	csi.RegisterNodeServer(server, services.Node)
 	stopped := make(chan struct{})

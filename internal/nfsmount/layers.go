@@ -58,6 +58,11 @@ func (m *Mounter) Layers(target string) ([]Layer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return m.layers(target)
+}
+
+// layers is Layers for a canonical target.
+func (m *Mounter) layers(target string) ([]Layer, error) {
 	found, err := mounts(m.options.MountInfo, func(on string) bool { return on == target })
 	if err != nil {
 		return nil, err

@@ -1,7 +1,8 @@
 // Package nfsmount mounts and unmounts NFS exports with mount(8) and umount(8),
 // in child processes that are killed at a deadline, and reads from mountinfo
 // what is mounted where. It never looks at a mounted directory itself: on a dead
-// server that would block for ever.
+// server that would block for ever. What is said of mount(8) goes for mount.nfs(8)
+// too, its helper, which is run alone where it does the same.
 package nfsmount
 
 import (
@@ -14,8 +15,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	mount "k8s.io/mount-utils"
 )
 
 // The defaults of Options. kubelet gives up on a publish after 2 minutes, so that
@@ -82,15 +81,14 @@ func New(options Options) *Mounter {
 // Check says what is missing on this machine for Mount and Unmount to work.
 func (m *Mounter) Check() error {
 	var errs []error
-	for _, program := range []string{"mount", "umount", "mount.nfs"} {
-		// mount(8) looks for its helper in /sbin whatever PATH says.
+	for _, program := range []string{"mount", "umount"} {
 		if _, err := exec.LookPath(program); err != nil {
-			if _, err := exec.LookPath("/sbin/" + program); err != nil {
-				errs = append(errs, err)
-			}
+			errs = append(errs, err)
 		}
 	}
-	_, err := mounts(m.options.MountInfo, func(target string) bool { return target == "/" })
+	_, err := findHelper()
+	errs = append(errs, err)
+	_, err = mounts(m.options.MountInfo, func(target string) bool { return target == "/" })
 	return errors.Join(append(errs, err, adopt())...)
 }
 
@@ -119,7 +117,7 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 		defer func() { letGo(held, m.runner.check(what) == nil) }()
 	}
 	// Only now: an earlier mount(8) may have been at work until the lock was free.
-	if layers, err := m.Layers(target); err != nil {
+	if layers, err := m.layers(target); err != nil {
 		return err
 	} else if len(layers) > 0 {
 		return fmt.Errorf("mount %s on %s: something is mounted there already: %v", source, target, layers)
@@ -136,8 +134,11 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 func (m *Mounter) mount(ctx context.Context, what job, held *os.File, source string, options []string) error {
 	ctx, cancel := context.WithTimeout(ctx, m.options.MountTimeout)
 	defer cancel()
-	args := mount.MakeMountArgs(source, what.target, "nfs", append(slices.Clone(options), foreground...))
-	if output, err := m.runner.run(ctx, m.runner.grace, what, held, "mount", args...); err != nil {
+	name, args, err := mountCommand(source, what.target, append(slices.Clone(options), foreground...))
+	if err != nil {
+		return fmt.Errorf("mount %s on %s: %w", source, what.target, err)
+	}
+	if output, err := m.runner.run(ctx, m.runner.grace, what, held, name, args...); err != nil {
 		return fmt.Errorf("mount %s on %s: %w", source, what.target, classify(output, err))
 	}
 	return m.verify(source, what.target)
@@ -145,7 +146,7 @@ func (m *Mounter) mount(ctx context.Context, what job, held *os.File, source str
 
 // verify returns nil if source, and only it, is mounted on target.
 func (m *Mounter) verify(source, target string) error {
-	layers, err := m.Layers(target)
+	layers, err := m.layers(target)
 	switch {
 	case err != nil:
 		return err

@@ -40,7 +40,7 @@ func newFixture(t *testing.T, mount, umount string) fixture {
 		t.Fatal(err)
 	}
 	header := fmt.Sprintf("#!/bin/sh\necho \"$(basename $0) $*\" >>%s/calls\ninfo=%s target=%s\n", dir, f.info, f.target)
-	for name, script := range map[string]string{"mount": mount, "umount": umount} {
+	for name, script := range map[string]string{"mount": mount, "mount.nfs": mount, "umount": umount} {
 		write(t, filepath.Join(bin, name), header+script)
 		if err := os.Chmod(filepath.Join(bin, name), 0o700); err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func entry(target, source string) string {
 }
 
 const (
-	mountsWhatIsAsked = `for last; do prev=$source; source=$last; done
+	mountsWhatIsAsked = `case $0 in *mount.nfs) prev=$1;; *) for last; do prev=$source; source=$last; done;; esac
 echo "40 30 0:50 / $target rw,relatime shared:1 - nfs4 $prev rw" >>$info`
 	umountsTheLast = `sed -i '$d' $info`
 )
@@ -91,7 +91,7 @@ func TestMountAndUnmount(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := "mount -t nfs -o hard,ro,fg,retry=0 nfs:/srv/pvc-1 " + f.target + "\numount -n -c -i " + f.target + "\n"
+	want := "mount.nfs nfs:/srv/pvc-1 " + f.target + " -n -o hard,ro,fg,retry=0\numount -n -c -i " + f.target + "\n"
 	if got := f.calls(t); got != want {
 		t.Errorf("calls:\n%s\nwant:\n%s", got, want)
 	}
@@ -169,7 +169,7 @@ func TestMountThatSurvivesItsKill(t *testing.T) {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
-	if calls := f.calls(t); strings.Count(calls, "mount ") != 1 {
+	if calls := f.calls(t); strings.Count(calls, "mount.nfs ") != 1 {
 		t.Errorf("calls:\n%s", calls)
 	}
 	for deadline := time.Now().Add(time.Minute); f.Unmount(context.Background(), f.target) != nil; time.Sleep(100 * time.Millisecond) {
@@ -268,12 +268,14 @@ func TestShows(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	f := newFixture(t, "", "")
-	write(t, filepath.Join(f.dir, "bin", "mount.nfs"), "#!/bin/sh\n")
-	if err := os.Chmod(filepath.Join(f.dir, "bin", "mount.nfs"), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	if err := f.Check(); err != nil {
 		t.Error(err)
+	}
+	for _, program := range []string{"mount", "umount"} {
+		t.Setenv("PATH", "/nonexistent")
+		if err := f.Check(); err == nil || !strings.Contains(err.Error(), `"`+program+`"`) {
+			t.Errorf("without %s: %v", program, err)
+		}
 	}
 	if err := New(Options{MountInfo: "/nonexistent"}).Check(); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got %v", err)

@@ -41,7 +41,7 @@ func (m *Mounter) unmount(ctx context.Context, target string, unended func() err
 	for {
 		// First: what ends after this look at it is in mountinfo by then, or never will be.
 		pending := unended()
-		layers, err := m.Layers(target)
+		layers, err := m.layers(target)
 		if err != nil {
 			return err
 		}
@@ -61,11 +61,11 @@ func (m *Mounter) unmountTop(ctx context.Context, target string, layers int) err
 	// It may wait for a dead server: half of the time is left for detaching.
 	err := m.umount(ctx, m.left(ctx)/2, job{"umount", target}, "-n", "-c", "-i", target)
 	kind := Plain
-	left, readErr := m.Layers(target)
+	left, readErr := m.layers(target)
 	if readErr == nil && len(left) >= layers {
 		err = m.umount(ctx, m.left(ctx), job{"umount -l", target}, "-n", "-c", "-i", "-l", target)
 		kind = Detached
-		left, readErr = m.Layers(target)
+		left, readErr = m.layers(target)
 	}
 	if readErr == nil && len(left) < layers {
 		m.options.Unmounted(kind)
