@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"sharevol.dev/sharevol/internal/election"
@@ -73,7 +72,7 @@ func TestOutsideAClusterItSaysWhatToGive(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	caches, err := provision.NewCaches(informers.NewSharedInformerFactory(fake.NewClientset(), 0))
+	caches, err := provision.NewCaches(fake.NewClientset())
 	if err != nil {
 		t.Fatal(err)
 	}

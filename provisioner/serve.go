@@ -10,7 +10,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/informers"
 	"k8s.io/klog/v2"
 
 	"sharevol.dev/sharevol/internal/election"
@@ -105,7 +104,7 @@ func (p *program) connect(ctx context.Context) (err error) {
 	}
 	p.shares = share.NewManager(options)
 	p.metrics = provision.NewMetrics(version, p.shares.States, func() bool { return p.fence.Check() == nil })
-	p.caches, err = provision.NewCaches(informers.NewSharedInformerFactory(p.clients.work, provision.ResyncPeriod), p.config.Adopted...)
+	p.caches, err = provision.NewCaches(p.clients.work, p.config.Adopted...)
 	return err
 }
 

@@ -3,13 +3,14 @@ package provision
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
 	"sharevol.dev/sharevol/internal/volume"
@@ -27,32 +28,24 @@ const (
 // Caches are the informers of all that the provisioner watches: volumes of every
 // driver, claims and classes.
 type Caches struct {
-	factory                  informers.SharedInformerFactory
 	adopted                  []volume.Adoption
 	volumes, claims, classes cache.SharedIndexInformer
 }
 
-// NewCaches makes the informers; Start fills them. The shares of adopted provisioners
-// are told by them alone.
-func NewCaches(factory informers.SharedInformerFactory, adopted ...volume.Adoption) (*Caches, error) {
-	c := &Caches{
-		factory: factory,
-		adopted: adopted,
-		volumes: factory.Core().V1().PersistentVolumes().Informer(),
-		claims:  factory.Core().V1().PersistentVolumeClaims().Informer(),
-		classes: factory.Storage().V1().StorageClasses().Informer(),
-	}
-	common := newSharing()
-	for _, informer := range c.all() {
-		if err := informer.SetTransform(common.transform); err != nil {
-			return nil, err
-		}
-	}
-	return c, c.volumes.AddIndexers(cache.Indexers{
+// NewCaches makes the informers of what client serves; Start fills them. The shares of
+// adopted provisioners are told by them alone.
+func NewCaches(client kubernetes.Interface, adopted ...volume.Adoption) (*Caches, error) {
+	c := &Caches{adopted: adopted}
+	core, transform := client.CoreV1(), newSharing().transform
+	var errs [3]error
+	c.volumes, errs[0] = newInformer(client, core.PersistentVolumes(), &v1.PersistentVolume{}, transform)
+	c.claims, errs[1] = newInformer(client, core.PersistentVolumeClaims(v1.NamespaceAll), &v1.PersistentVolumeClaim{}, transform)
+	c.classes, errs[2] = newInformer(client, client.StorageV1().StorageClasses(), &storagev1.StorageClass{}, transform)
+	return c, errors.Join(append(errs[:], c.volumes.AddIndexers(cache.Indexers{
 		indexAt:     c.volumeIndex(func(p place) []string { return []string{p.key()} }),
 		indexWithin: c.volumeIndex(place.above),
 		indexShare:  c.shareIndex,
-	})
+	}))...)
 }
 
 func (c *Caches) all() []cache.SharedIndexInformer {
@@ -73,7 +66,19 @@ func (s *sharing) transform(object any) (any, error) {
 }
 
 // Start fills the caches and follows the API server until ctx ends.
-func (c *Caches) Start(ctx context.Context) { c.factory.Start(ctx.Done()) }
+func (c *Caches) Start(ctx context.Context) {
+	for _, informer := range c.all() {
+		go informer.RunWithContext(ctx)
+	}
+	go c.spareMemory(ctx)
+}
+
+// spareMemory gives back what filling the caches took: Go would keep it for minutes.
+func (c *Caches) spareMemory(ctx context.Context) {
+	if cache.WaitForCacheSync(ctx.Done(), c.volumes.HasSynced, c.claims.HasSynced, c.classes.HasSynced) {
+		debug.FreeOSMemory()
+	}
+}
 
 // Ready returns an error until the caches are filled, before which no claim is served.
 func (c *Caches) Ready(context.Context) error {

@@ -9,7 +9,6 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
@@ -56,7 +55,7 @@ func TestCachesDropManagedFieldsAndNothingElse(t *testing.T) {
 	claim := &v1.PersistentVolumeClaim{ObjectMeta: fullMeta("claim"), Spec: v1.PersistentVolumeClaimSpec{VolumeName: "volume"}}
 	claim.Namespace = "default"
 	client := fake.NewClientset(pv, claim, class)
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	caches, err := NewCaches(client)
 	check(t, err)
 	caches.Start(t.Context())
 	if !cache.WaitForCacheSync(t.Context().Done(), caches.volumes.HasSynced, caches.claims.HasSynced, caches.classes.HasSynced) {

@@ -7,7 +7,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/cache"
 )
@@ -90,7 +89,7 @@ func TestKick(t *testing.T) {
 		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "others"}},
 		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "bound", Annotations: mine}, Spec: v1.PersistentVolumeClaimSpec{VolumeName: "x"}},
 	)
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	caches, err := NewCaches(client)
 	check(t, err)
 	k := &kicked{SharedIndexInformer: caches.claims, mine: claimOf(driver), waits: claimWaits, unsaved: &unsaved{}}
 	updates := make(chan string, 10)

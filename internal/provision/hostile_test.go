@@ -11,7 +11,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
@@ -53,7 +52,7 @@ func newGround(t *testing.T) ground {
 	client := fake.NewClientset(append(mountSecrets(), &v1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "root"}, Data: map[string][]byte{"mountOptions": []byte("addr=198.51.100.1")},
 	})...)
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	caches, err := NewCaches(client)
 	check(t, err)
 	caches.Start(t.Context())
 	if !cache.WaitForCacheSync(t.Context().Done(), caches.volumes.HasSynced) {

@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -28,7 +27,7 @@ import (
 func namesFixture(t *testing.T, shares *fakeshare.Shares, workers int, objects ...runtime.Object) *fake.Clientset {
 	t.Helper()
 	client := fake.NewClientset(objects...)
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0), oldProvisioner)
+	caches, err := NewCaches(client, oldProvisioner)
 	check(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	c, provisioner := NewController(client, Options{

@@ -12,7 +12,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
@@ -41,7 +40,7 @@ func newSoil(t *testing.T) soil {
 func (s soil) in(clusterUID string, objects ...runtime.Object) *Provisioner {
 	s.Helper()
 	client := fake.NewClientset(objects...)
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	caches, err := NewCaches(client)
 	check(s.T, err)
 	caches.Start(s.Context())
 	if !cache.WaitForCacheSync(s.Context().Done(), caches.volumes.HasSynced, caches.claims.HasSynced, caches.classes.HasSynced) {

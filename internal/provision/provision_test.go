@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
@@ -55,7 +54,7 @@ func newFixture(t *testing.T, objects ...runtime.Object) fixture {
 func fixtureWith(t *testing.T, shares *fakeshare.Shares, objects ...runtime.Object) fixture {
 	t.Helper()
 	client := fake.NewClientset(objects...)
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0), oldProvisioner)
+	caches, err := NewCaches(client, oldProvisioner)
 	check(t, err)
 	running, stop := context.WithCancel(ctx)
 	t.Cleanup(stop)

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
@@ -41,7 +40,7 @@ func TestVolumeThatCanNotBeSaved(t *testing.T) {
 		refused.Add(1)
 		return true, nil, errors.New("admission webhook denied the request: volumes need a label")
 	})
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	caches, err := NewCaches(client)
 	check(t, err)
 	caches.Start(t.Context())
 	shares := &fakeshare.Shares{}
@@ -171,7 +170,7 @@ func careful(t *testing.T, pv *v1.PersistentVolume) *fake.Clientset {
 func TestDeletedVolumeIsHiddenUntilTheCacheKnows(t *testing.T) {
 	old := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-1", UID: "a"}}
 	client := fake.NewClientset(old)
-	caches, err := NewCaches(informers.NewSharedInformerFactory(client, 0))
+	caches, err := NewCaches(client)
 	check(t, err)
 	all := newOutgoing()
 	informer := &kicked{SharedIndexInformer: caches.volumes, mine: volumeOf(driver), unsaved: &unsaved{}, outgoing: all}

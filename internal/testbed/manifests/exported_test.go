@@ -21,7 +21,6 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	libmetrics "sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller/metrics"
 
@@ -71,7 +70,7 @@ func (e exported) ofProvisioner(t *testing.T) {
 	t.Helper()
 	nfs := volume.Share{Server: "nfs", Path: "/"}
 	m := provision.NewMetrics("v1", func() []share.State { return []share.State{{Share: nfs, Up: true, Since: time.Now()}} }, func() bool { return true })
-	caches, err := provision.NewCaches(informers.NewSharedInformerFactory(fake.NewClientset(), 0))
+	caches, err := provision.NewCaches(fake.NewClientset())
 	if err != nil {
 		t.Fatal(err)
 	}
