@@ -79,8 +79,31 @@ func (l *lab) fill(ctx context.Context, template pair, from, to int) error {
 	if err != nil {
 		return err
 	}
+	if err := l.quiet(ctx); err != nil {
+		return err
+	}
 	l.options.Log("%d claims and volumes are there after %s", to, time.Since(began).Round(time.Second))
 	return nil
+}
+
+// quiet waits until nothing is written any more: the controller manager looks at all of it for some time, and
+// would be measured.
+func (l *lab) quiet(ctx context.Context) error {
+	last := -1.0
+	return guest.WaitFor(ctx, "the controller manager to be done", fillPoll, func(ctx context.Context) (bool, string, error) {
+		requests, err := l.requests(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		before := last
+		last = 0
+		for what, count := range requests {
+			if strings.Contains(what, "persistentvolume") && !strings.HasPrefix(what, "LIST ") && !strings.HasPrefix(what, "WATCH ") {
+				last += count
+			}
+		}
+		return last == before, fmt.Sprintf("%.0f more requests", last-before), nil
+	})
 }
 
 // copyOf makes a claim and its volume, as the binder leaves them.
