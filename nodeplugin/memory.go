@@ -3,6 +3,10 @@ package main
 import (
 	"os"
 	"runtime/debug"
+	"strings"
+	"time"
+
+	csi "github.com/container-storage-interface/spec/lib/go/csi"
 )
 
 // heapGrowth is by how much the heap may grow between two collections, in percent. The
@@ -17,4 +21,20 @@ func spareMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
 	}
+}
+
+// giveBackAfter is how long after kubelet's last call what the calls took is given back: Go
+// alone would keep the most of it for minutes. It costs a collection, of a millisecond.
+const giveBackAfter = 10 * time.Second
+
+// giveBack begins to give memory back when there has been no call for some time. called is to be
+// told of each; end ends it. free does it.
+func giveBack(after time.Duration, free func()) (called func(method string), end func()) {
+	timer := time.AfterFunc(after, free)
+	called = func(method string) {
+		if strings.HasPrefix(method, "/"+csi.Node_ServiceDesc.ServiceName+"/") { // not for probes, of which there is no end
+			timer.Reset(after)
+		}
+	}
+	return called, func() { timer.Stop() }
 }

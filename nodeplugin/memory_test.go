@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestHeapGrowth(t *testing.T) {
@@ -39,4 +40,30 @@ func TestIsBuiltWithoutTraces(t *testing.T) {
 			t.Errorf("%s: %d builds", file, builds)
 		}
 	}
+}
+
+func TestMemoryIsGivenBackAfterTheLastCall(t *testing.T) {
+	freed := make(chan bool, 10)
+	called, end := giveBack(20*time.Millisecond, func() { freed <- true })
+	defer end()
+	waitFor := func(what string) {
+		t.Helper()
+		select {
+		case <-freed:
+		case <-time.After(30 * time.Second):
+			t.Fatalf("not after %s", what)
+		}
+	}
+	waitFor("the start")
+	called("/csi.v1.Identity/Probe")
+	called("/csi.v1.Identity/GetPluginInfo")
+	select {
+	case <-freed:
+		t.Error("after a probe")
+	case <-time.After(200 * time.Millisecond):
+	}
+	called("/csi.v1.Node/NodePublishVolume")
+	waitFor("a call")
+	called("/csi.v1.Node/NodeGetVolumeStats")
+	waitFor("another call")
 }

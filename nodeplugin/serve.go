@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"runtime/debug"
+	"time"
 
+	"google.golang.org/grpc/codes"
 	"k8s.io/klog/v2"
 
 	"sharevol.dev/sharevol/internal/csiserver"
@@ -63,7 +66,12 @@ func serve(ctx context.Context, config Config) error {
 		}
 	}()
 	identity := node.NewIdentity(config.DriverName, version, mounter)
-	err = csiserver.Serve(ctx, calls, csiserver.Services{Identity: identity, Node: server, Call: metrics.Call})
+	called, end := giveBack(giveBackAfter, debug.FreeOSMemory)
+	defer end()
+	err = csiserver.Serve(ctx, calls, csiserver.Services{Identity: identity, Node: server, Call: func(method string, code codes.Code, d time.Duration) {
+		metrics.Call(method, code, d)
+		called(method)
+	}})
 	cancel()
 	<-tidied
 	return errors.Join(err, <-served, <-registered)

@@ -46,8 +46,9 @@ func (l *lab) footprint(ctx context.Context) error {
 	return l.provisionerMemory(ctx)
 }
 
-// settled is waited for before memory is measured: what Go has no more use for goes back by and by.
-func (l *lab) settled() { time.Sleep(time.Duration(l.pick(10, 1)) * time.Second) }
+// settled is waited for before memory is measured: what the programs have no more use for goes back by and by,
+// sharevol-node's after 10 s.
+func (l *lab) settled() { time.Sleep(time.Duration(l.pick(15, 1)) * time.Second) }
 
 // start measures how long the program takes until it answers, and one that only says its version.
 func (l *lab) start(ctx context.Context) error {

@@ -89,8 +89,8 @@ func (s samples) footprintRows() []report.Row {
 	own := func(name string) float64 { return s.median("footprint/" + name + "/own") }
 	rows := []report.Row{
 		row("node resident, idle", "node/idle").Within(reachNode),
-		note(row("node resident, after calls", "node/called"), "%.0f calls; %.1f MB when they are some time ago",
-			s.median("footprint/calls"), s.median("footprint/node/after")).Within(reachNode),
+		note(row("node resident, just after calls", "node/called"), "%.0f calls", s.median("footprint/calls")).Within(reachNode),
+		note(row("node resident, some time after calls", "node/after"), "when they have been 15 s ago").Within(reachNode),
 		note(row("node pod, registers itself", "pod/itself"), "%.1f MB with shared pages divided", own("pod/itself")).Only(),
 		note(row("node pod, with a registrar", "pod/sidecar"), "%.1f MB with shared pages divided; the registrar is the tests' stand-in",
 			own("pod/sidecar")).Only(),
