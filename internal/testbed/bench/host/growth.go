@@ -8,9 +8,9 @@ import (
 	"sharevol.dev/sharevol/internal/testbed/bench/report"
 )
 
-// rest is how long a program has nothing to do before its resident memory is that of an idle one: by then Go
-// has collected what the start left, which it does every 2 minutes at the latest, and given it back.
-const rest = 3 * time.Minute
+// rest is how long a program has nothing to do before its resident memory is that of an idle one: it gives back
+// what the start took when that is done.
+const rest = time.Minute
 
 // The reach of resident memory, in MB, where the cluster has so many volumes.
 var memoryReach = map[int]float64{0: 35, 10_000: 80}
