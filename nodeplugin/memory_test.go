@@ -2,7 +2,9 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +40,15 @@ func TestIsBuiltWithoutTraces(t *testing.T) {
 		}
 		if builds != 1 {
 			t.Errorf("%s: %d builds", file, builds)
+		}
+	}
+	output, err := exec.Command("go", "list", "-tags", "grpcnotrace", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range strings.Fields(string(output)) {
+		if slices.Contains([]string{"golang.org/x/net/trace", "html/template", "text/template"}, path) {
+			t.Errorf("sharevol-node links %s", path)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // asPlugin, in the environment, makes the test binary a plugin that mounts what it is
@@ -22,7 +24,11 @@ func TestMain(m *testing.M) {
 		os.Exit(1) // it should have been killed
 	}
 	if dir := os.Getenv(asMounter); dir != "" {
-		if err := changes(dir); err != nil {
+		switch err := changes(dir); {
+		case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+			fmt.Println(err)
+			os.Exit(mayNotMount)
+		case err != nil:
 			fmt.Println(err)
 			os.Exit(1)
 		}

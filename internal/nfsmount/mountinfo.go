@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -80,7 +81,10 @@ func consistent(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer t.close()
-	for range consistentReads {
+	for attempt := range consistentReads {
+		if attempt > 0 {
+			time.Sleep(time.Millisecond << min(attempt-1, 4)) // whoever mounts so much pauses, too
+		}
 		data, err := t.read()
 		if err != nil {
 			return nil, err
