@@ -2,6 +2,7 @@ package main
 
 import (
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"sharevol.dev/sharevol/internal/election"
 	"sharevol.dev/sharevol/internal/kubeclient"
@@ -10,15 +11,19 @@ import (
 // clients are the program's connections to the API server.
 type clients struct {
 	work kubernetes.Interface // writes only while the fence allows it, give or take AckTimeout
-	// events are sent beside the work, and give way to it: a burst of them would hold it up,
-	// by the rate limit or by what they cost the API server.
+	// events are sent beside the work, which a burst of them would hold up by the rate limit.
 	events kubernetes.Interface
 	lease  kubernetes.Interface // the election's own: it waits for nothing else
 }
 
-// eventsShare is what events may take, of what the work may take. Normal ones wait, and few
-// claims have warnings in a minute.
+// eventsShare is what Normal events may take, of what the work may take: a burst of them, too,
+// costs the API server the time in which it could bind claims.
 const eventsShare = 0.05
+
+// eventsPace is that of Normal events.
+func (c Config) eventsPace() flowcontrol.RateLimiter {
+	return flowcontrol.NewTokenBucketRateLimiter(float32(c.KubeAPIQPS)*eventsShare, max(1, int(float32(c.KubeAPIBurst)*eventsShare)))
+}
 
 func newClients(config Config, fence *election.Fence) (clients, error) {
 	options := kubeclient.Options{
@@ -29,9 +34,7 @@ func newClients(config Config, fence *election.Fence) (clients, error) {
 	if err != nil {
 		return clients{}, err
 	}
-	giving := options
-	giving.QPS, giving.Burst = options.QPS*eventsShare, max(1, int(float32(options.Burst)*eventsShare))
-	events, err := kubeclient.New(giving)
+	events, err := kubeclient.New(options)
 	if err != nil {
 		return clients{}, err
 	}

@@ -183,7 +183,7 @@ func (p *program) lead(ctx context.Context) error {
 	if len(p.config.Adopted) > 0 {
 		go func() { end(p.beside(ctx)) }()
 	}
-	controller, provisioner := provision.NewController(events.Throttle(ctx, p.clients.work, p.clients.events), provision.Options{
+	controller, provisioner := provision.NewController(events.Throttle(ctx, p.clients.work, p.clients.events, p.config.eventsPace()), provision.Options{
 		DriverName:      p.config.DriverName,
 		Adopted:         p.config.Adopted,
 		DefaultOnDelete: volume.OnDelete(p.config.DefaultOnDelete),

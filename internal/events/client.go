@@ -7,6 +7,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/utils/clock"
 )
 
@@ -16,29 +17,28 @@ import (
 // "Provisioning" about an object once in an hour. An event with another message is
 // another event. What does not go out counts as sent, without an error.
 //
-// New Normal events count as sent at once, too, and are sent one after the other until ctx
-// ends; "Provisioning" after a second, and not at all if "ProvisioningSucceeded" about the
+// New Normal events count as sent at once, too, and are sent one after the other at a pace of
+// their own until ctx ends; "Provisioning" after a second, and not at all if "ProvisioningSucceeded" about the
 // same object comes before it is sent.
 //
 // Everything else goes to client as it is, events that are sent in another way too.
-func Throttle(ctx context.Context, client, by kubernetes.Interface) kubernetes.Interface {
-	t := throttleBy(ctx, client, by, clock.RealClock{}, holdBegun)
+func Throttle(ctx context.Context, client, by kubernetes.Interface, pace flowcontrol.RateLimiter) kubernetes.Interface {
+	t := throttleBy(client, by, clock.RealClock{}, pace, holdBegun)
 	go t.later.run(ctx)
 	return t
 }
 
-func throttleBy(ctx context.Context, client, by kubernetes.Interface, clock clock.PassiveClock, hold time.Duration) throttled {
+func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock, pace flowcontrol.RateLimiter, hold time.Duration) throttled {
 	send := func(ctx context.Context, event *v1.Event) error {
 		_, err := by.CoreV1().Events(v1.NamespaceAll).CreateWithEventNamespaceWithContext(ctx, event)
 		return err
 	}
-	return throttled{Interface: client, by: by, ctx: ctx, throttle: newThrottle(clock), later: newLater(send, hold)}
+	return throttled{Interface: client, by: by, throttle: newThrottle(clock), later: newLater(send, pace, hold)}
 }
 
 type throttled struct {
 	kubernetes.Interface
 	by       kubernetes.Interface
-	ctx      context.Context // until whose end events are sent
 	throttle *throttle
 	later    *later
 }
@@ -78,7 +78,7 @@ func (s sink) PatchWithEventNamespace(event *v1.Event, data []byte) (*v1.Event, 
 func (s sink) CreateWithEventNamespaceWithContext(ctx context.Context, event *v1.Event) (*v1.Event, error) {
 	return s.throttled.throttle.once(event, func() (*v1.Event, error) {
 		if event.Type == v1.EventTypeNormal {
-			s.throttled.later.push(s.throttled.ctx, event)
+			s.throttled.later.push(event)
 			return event, nil
 		}
 		return s.EventInterface.CreateWithEventNamespaceWithContext(ctx, event)

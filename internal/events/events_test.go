@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/flowcontrol"
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
@@ -38,7 +39,7 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{T: t, client: fake.NewClientset(), clock: clocktesting.NewFakePassiveClock(time.Now())}
-	client := throttleBy(t.Context(), b.client, b.client, b.clock, 0)
+	client := throttleBy(b.client, b.client, b.clock, flowcontrol.NewFakeAlwaysRateLimiter(), 0)
 	b.throttle, b.later = client.throttle, client.later
 	go b.later.run(t.Context())
 	broadcaster := record.NewBroadcasterForTests(time.Millisecond)
@@ -204,7 +205,7 @@ func TestAnEventThatIsGoneIsCreatedAgain(t *testing.T) {
 func TestEverythingElsePasses(t *testing.T) {
 	ctx := t.Context()
 	inner := fake.NewClientset(&v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}})
-	client := Throttle(t.Context(), inner, inner)
+	client := Throttle(t.Context(), inner, inner, flowcontrol.NewFakeAlwaysRateLimiter())
 	if _, err := client.CoreV1().PersistentVolumes().Get(ctx, "pv", metav1.GetOptions{}); err != nil {
 		t.Error(err)
 	}
@@ -229,7 +230,7 @@ func TestEverythingElsePasses(t *testing.T) {
 // The forms with a context, which a later recorder will call.
 func TestTheFormsWithAContextAreThrottledToo(t *testing.T) {
 	inner := fake.NewClientset()
-	sink := Throttle(t.Context(), inner, inner).CoreV1().Events("")
+	sink := Throttle(t.Context(), inner, inner, flowcontrol.NewFakeAlwaysRateLimiter()).CoreV1().Events("")
 	event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: "ProvisioningFailed", Type: v1.EventTypeWarning}
 	for range 2 {
 		if got, err := sink.CreateWithEventNamespaceWithContext(t.Context(), event); err != nil || got.Name != "e" {
@@ -246,7 +247,7 @@ func TestTheFormsWithAContextAreThrottledToo(t *testing.T) {
 
 func TestOneOfManyAtOnceIsSent(t *testing.T) {
 	inner := fake.NewClientset()
-	client := Throttle(t.Context(), inner, inner)
+	client := Throttle(t.Context(), inner, inner, flowcontrol.NewFakeAlwaysRateLimiter())
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {

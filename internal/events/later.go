@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 )
 
@@ -17,7 +18,7 @@ const (
 	// holdBegun is how long "Provisioning" waits: an attempt that has succeeded by then
 	// is told in one event.
 	holdBegun = time.Second
-	// maxWaiting bounds what waits, at some 2 kB each. Beyond it the recorder waits.
+	// maxWaiting bounds what waits, at some 2 kB each. What comes beyond it is not sent.
 	maxWaiting = 5000
 	// succeededReason is that of what the controller library sends last.
 	succeededReason = "ProvisioningSucceeded"
@@ -30,6 +31,7 @@ var retries = wait.Backoff{Duration: 10 * time.Second, Factor: 1, Steps: 12}
 // the API server's time from the work. Its methods may be called concurrently.
 type later struct {
 	send    func(context.Context, *v1.Event) error
+	pace    flowcontrol.RateLimiter
 	hold    time.Duration
 	retries wait.Backoff
 	room    chan struct{} // has one for each event that waits
@@ -47,19 +49,19 @@ type held struct {
 	due   time.Time
 }
 
-func newLater(send func(context.Context, *v1.Event) error, hold time.Duration) *later {
+func newLater(send func(context.Context, *v1.Event) error, pace flowcontrol.RateLimiter, hold time.Duration) *later {
 	return &later{
-		send: send, hold: hold, retries: retries, begun: map[types.UID]*held{},
+		send: send, pace: pace, hold: hold, retries: retries, begun: map[types.UID]*held{},
 		room: make(chan struct{}, maxWaiting), wake: make(chan struct{}, 1),
 	}
 }
 
-// push has an event sent later. It waits only where too many do. What waits when ctx
-// ends is not sent.
-func (l *later) push(ctx context.Context, event *v1.Event) {
+// push has an event sent later, unless too many wait: warnings, and the work, don't wait
+// for these.
+func (l *later) push(event *v1.Event) {
 	select {
 	case l.room <- struct{}{}:
-	case <-ctx.Done():
+	default:
 		return
 	}
 	l.mu.Lock()
@@ -83,7 +85,7 @@ func (l *later) push(ctx context.Context, event *v1.Event) {
 	}
 }
 
-// run sends until ctx ends.
+// run sends until ctx ends. What waits then is not sent.
 func (l *later) run(ctx context.Context) {
 	for {
 		event, pause := l.next()
@@ -140,7 +142,9 @@ func (l *later) next() (*v1.Event, time.Duration) {
 func (l *later) deliver(ctx context.Context, event *v1.Event) {
 	var last error
 	err := wait.ExponentialBackoffWithContext(ctx, l.retries, func(ctx context.Context) (bool, error) {
-		last = l.send(ctx, event)
+		if last = l.pace.Wait(ctx); last == nil {
+			last = l.send(ctx, event)
+		}
 		var refused apierrors.APIStatus
 		return last == nil || errors.As(last, &refused), nil
 	})

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/flowcontrol"
 )
 
 // outbox is a later whose events go nowhere.
@@ -30,13 +31,13 @@ func newOutbox(hold time.Duration) *outbox {
 		defer o.mu.Unlock()
 		o.sent = append(o.sent, event.Reason+" "+string(event.InvolvedObject.UID))
 		return o.fail(event)
-	}, hold)
+	}, flowcontrol.NewFakeAlwaysRateLimiter(), hold)
 	o.retries.Duration = time.Millisecond
 	return o
 }
 
-func (o *outbox) add(t *testing.T, reason string, object types.UID) {
-	o.push(t.Context(), &v1.Event{Reason: reason, Type: v1.EventTypeNormal, InvolvedObject: v1.ObjectReference{UID: object}})
+func (o *outbox) add(reason string, object types.UID) {
+	o.push(&v1.Event{Reason: reason, Type: v1.EventTypeNormal, InvolvedObject: v1.ObjectReference{UID: object}})
 }
 
 // want runs the outbox until as much is sent, and nothing waits but what is held.
@@ -63,21 +64,21 @@ func (o *outbox) want(t *testing.T, held int, want ...string) {
 
 func TestWhatSucceedsSoonIsOneEvent(t *testing.T) {
 	o := newOutbox(time.Hour)
-	o.add(t, provisioningReason, "a")
-	o.add(t, provisioningReason, "b")
-	o.add(t, succeededReason, "a")
+	o.add(provisioningReason, "a")
+	o.add(provisioningReason, "b")
+	o.add(succeededReason, "a")
 	o.want(t, 1, "ProvisioningSucceeded a")
-	o.add(t, succeededReason, "b")
-	o.add(t, succeededReason, "c")
+	o.add(succeededReason, "b")
+	o.add(succeededReason, "c")
 	o.want(t, 0, "ProvisioningSucceeded b", "ProvisioningSucceeded c")
 }
 
 func TestWhatTakesLongIsTwoEvents(t *testing.T) {
 	o := newOutbox(50 * time.Millisecond)
-	o.add(t, provisioningReason, "a")
-	o.add(t, "Other", "a")
+	o.add(provisioningReason, "a")
+	o.add("Other", "a")
 	o.want(t, 0, "Other a", "Provisioning a")
-	o.add(t, succeededReason, "a")
+	o.add(succeededReason, "a")
 	o.want(t, 0, "ProvisioningSucceeded a")
 }
 
@@ -95,26 +96,25 @@ func TestEventsAreTriedAgain(t *testing.T) {
 		}
 		return nil
 	}
-	o.add(t, "A", "refused")
-	o.add(t, "B", "1")
-	o.add(t, "C", "2")
+	o.add("A", "refused")
+	o.add("B", "1")
+	o.add("C", "2")
 	o.want(t, 0, "A refused", "B 1", "B 1", "B 1", "B 1", "C 2")
 }
 
 func TestEventsThatWaitAreBounded(t *testing.T) {
 	o := newOutbox(0)
 	o.room = make(chan struct{}, 2)
-	o.add(t, "A", "1")
-	o.add(t, "B", "1")
-	full, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	o.push(full, &v1.Event{Reason: "C", InvolvedObject: v1.ObjectReference{UID: "1"}})
+	o.add("A", "1")
+	o.add("B", "1")
+	o.add("C", "1") // at once, as warnings come behind it
 	o.want(t, 0, "A 1", "B 1")
+	o.room = make(chan struct{}, 100)
 	go o.run(t.Context())
 	var want []string
 	for i := range 100 {
 		want = append(want, fmt.Sprintf("D %d", i))
-		o.add(t, "D", types.UID(fmt.Sprint(i)))
+		o.add("D", types.UID(fmt.Sprint(i)))
 	}
 	for end := time.Now().Add(patience); len(o.room) > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)

@@ -65,7 +65,7 @@ func newNamed(client kubernetes.Interface, provisioner *Provisioner, f format, s
 			unsaved: shared.unsaved, outgoing: provisioner.outgoing,
 		},
 		volumes: &kicked{
-			SharedIndexInformer: caches.volumes, mine: volumeOf(f.name()), waits: volumeWaits,
+			SharedIndexInformer: caches.volumes, mine: served(volumeOf(f.name()), provisioner.as(f, nil)), waits: volumeWaits,
 			unsaved: shared.unsaved, outgoing: provisioner.outgoing,
 		},
 	}

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -136,6 +137,16 @@ func volumeOf(provisioner string) func(object any) bool {
 	return func(object any) bool {
 		pv, ok := object.(*v1.PersistentVolume)
 		return ok && (pv.Annotations[annProvisionedBy] == provisioner || pv.Annotations[annMigratedTo] == provisioner)
+	}
+}
+
+// served tells those of some volumes that a provisioner serves. The library would put its
+// finalizer on others', too: where another provisioner of the name takes that off, to delete
+// one, it would come back meanwhile.
+func served(volumes func(object any) bool, provisioner *Provisioner) func(object any) bool {
+	return func(object any) bool {
+		pv, ok := object.(*v1.PersistentVolume)
+		return ok && volumes(pv) && provisioner.ShouldDelete(context.Background(), pv)
 	}
 }
 

@@ -54,6 +54,9 @@ func (o *outgoing) isHidden(pv *v1.PersistentVolume) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	uid, found := o.hidden[pv.Name]
+	if found && uid != pv.UID {
+		delete(o.hidden, pv.Name) // the cache knows of the end: there is another one
+	}
 	return found && uid == pv.UID
 }
 

@@ -83,11 +83,11 @@ func (s savingVolumes) Delete(ctx context.Context, name string, options metav1.D
 	}
 	s.saving.outgoing.hide(name, pv.UID)
 	err := s.delete(ctx, pv, options)
-	if apierrors.IsNotFound(err) {
-		err = nil
-	}
 	if err != nil {
 		s.saving.outgoing.show(name)
+	}
+	if apierrors.IsNotFound(err) {
+		return nil
 	}
 	return err
 }

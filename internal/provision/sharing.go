@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unique"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,17 +40,17 @@ func (s *sharing) share(object any) {
 		spec.Capacity = s.resources(spec.Capacity)
 		spec.AccessModes, spec.MountOptions = list(s, spec.AccessModes), list(s, spec.MountOptions)
 		spec.VolumeMode = pointer(s, spec.VolumeMode)
-		text(&spec.StorageClassName)
-		text(&spec.PersistentVolumeReclaimPolicy)
-		text(&o.Status.Phase)
+		text(s, &spec.StorageClassName)
+		text(s, &spec.PersistentVolumeReclaimPolicy)
+		text(s, &o.Status.Phase)
 		if ref := spec.ClaimRef; ref != nil {
-			text(&ref.Kind)
-			text(&ref.APIVersion)
-			text(&ref.Namespace)
+			text(s, &ref.Kind)
+			text(s, &ref.APIVersion)
+			text(s, &ref.Namespace)
 		}
 		if csi := spec.CSI; csi != nil {
-			text(&csi.Driver)
-			csi.VolumeAttributes = attributes(csi.VolumeAttributes)
+			text(s, &csi.Driver)
+			csi.VolumeAttributes = s.attributes(csi.VolumeAttributes)
 		}
 	case *v1.PersistentVolumeClaim:
 		s.meta(&o.ObjectMeta)
@@ -59,29 +58,29 @@ func (s *sharing) share(object any) {
 		spec.Resources.Requests, o.Status.Capacity = s.resources(spec.Resources.Requests), s.resources(o.Status.Capacity)
 		spec.AccessModes, o.Status.AccessModes = list(s, spec.AccessModes), list(s, o.Status.AccessModes)
 		spec.VolumeMode, spec.StorageClassName = pointer(s, spec.VolumeMode), pointer(s, spec.StorageClassName)
-		text(&o.Status.Phase)
+		text(s, &o.Status.Phase)
 	}
 }
 
 func (s *sharing) meta(meta *metav1.ObjectMeta) {
-	text(&meta.Namespace)
+	text(s, &meta.Namespace)
 	meta.Labels, meta.Annotations = s.texts(meta.Labels), s.texts(meta.Annotations)
 	meta.Finalizers = list(s, meta.Finalizers)
 }
 
 // text gives a text that many have, once.
-func text[T ~string](t *T) { *t = T(unique.Make(string(*t)).Value()) }
+func text[T ~string](s *sharing, t *T) { *t = first(s, []string{"text", string(*t)}, *t) }
 
 // attributes does so with the texts of a volume's attributes, which are its own as a whole.
-func attributes(of map[string]string) map[string]string {
+func (s *sharing) attributes(of map[string]string) map[string]string {
 	if of == nil {
 		return nil
 	}
 	shared := make(map[string]string, len(of))
 	for key, value := range of {
-		text(&key)
+		text(s, &key)
 		if key != "subDir" {
-			text(&value)
+			text(s, &value)
 		}
 		shared[key] = value
 	}

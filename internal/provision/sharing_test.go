@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -65,11 +66,15 @@ func TestEqualPartsAreSharedAndOthersAreNot(t *testing.T) {
 	s := newSharing()
 	shared := func(change func(pv *v1.PersistentVolume)) *v1.PersistentVolume {
 		pv := fullVolume()
+		pv.Spec.StorageClassName = fmt.Sprint("cl", "ass") // as it comes: not a constant
 		change(pv)
 		s.share(pv)
 		return pv
 	}
-	a, b := shared(func(*v1.PersistentVolume) {}), shared(func(*v1.PersistentVolume) {})
+	a := shared(func(*v1.PersistentVolume) {})
+	runtime.GC() // what comes by and by shares with what is there
+	runtime.GC()
+	b := shared(func(*v1.PersistentVolume) {})
 	changed := shared(func(pv *v1.PersistentVolume) { pv.Annotations["note"] = "c" })
 	long := func(pv *v1.PersistentVolume) { pv.Annotations["note"] = strings.Repeat("c", maxShared) }
 	long1, long2 := shared(long), shared(long)
