@@ -18,7 +18,7 @@ type clients struct {
 
 // eventsShare is what Normal events may take, of what the work may take: a burst of them, too,
 // costs the API server the time in which it could bind claims.
-const eventsShare = 0.05
+const eventsShare = 0.02
 
 // eventsPace is that of Normal events.
 func (c Config) eventsPace() flowcontrol.RateLimiter {

@@ -180,11 +180,11 @@ func (c *Caches) directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
 	return volume.Directory{}, false
 }
 
-// idOf returns the id of the share that the directory of directoryOf is on, "" if that
+// idOf returns the id of the share that d, the directory of a volume, is on, "" if that
 // is not known. The source of an in-tree volume says nothing about its share: without its
 // adoption, it would seem to have all of it.
-func (c *Caches) idOf(pv *v1.PersistentVolume) string {
-	if d, _ := c.directoryOf(pv); pv.Spec.NFS != nil && d.SubDir == "" {
+func idOf(pv *v1.PersistentVolume, d volume.Directory) string {
+	if pv.Spec.NFS != nil && d.SubDir == "" {
 		return ""
 	}
 	return pv.Annotations[annShareID]
@@ -201,7 +201,7 @@ func (c *Caches) volumeIndex(keys func(place) []string) cache.IndexFunc {
 			return nil, nil
 		}
 		var all []string
-		for _, p := range places(d, c.idOf(pv)) {
+		for _, p := range places(d, idOf(pv, d)) {
 			all = append(all, keys(p)...)
 		}
 		return all, nil
