@@ -74,8 +74,8 @@ func (c *Caches) Start(ctx context.Context) {
 	go c.spareMemory(ctx)
 }
 
-// spareEvery is how often unused memory is given back. Of a cache of 20,000 volumes that
-// takes a thousandth of a processor.
+// spareEvery is how often unused memory is given back, which costs a collection: for much
+// of what is given back Go would wait two minutes.
 const spareEvery = 30 * time.Second
 
 // spareMemory gives back what filling the caches took, and then what looking at all that is
