@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
@@ -186,11 +187,12 @@ func TestAdoptedVolumeThatCanNotBeSaved(t *testing.T) {
 	claim.UID = types.UID("1")
 	claim.Spec.StorageClassName = &class.Name
 	claim.Annotations = map[string]string{annStorageProvisioner: oldProvisioner.Name}
-	client := namesFixture(t, &fakeshare.Shares{}, 2, class, claim)
+	client := fake.NewClientset(class, claim)
 	var taken atomic.Bool
 	client.PrependReactor("create", "persistentvolumes", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return !taken.Load(), nil, errors.New("admission webhook denied the request: volumes need a label")
 	})
+	runNames(t, client, &fakeshare.Shares{}, 2)
 	eventually(t, "warning on the claim", func() bool {
 		events, err := client.CoreV1().Events(v1.NamespaceAll).List(ctx, metav1.ListOptions{})
 		check(t, err)

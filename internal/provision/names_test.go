@@ -27,14 +27,32 @@ import (
 func namesFixture(t *testing.T, shares *fakeshare.Shares, workers int, objects ...runtime.Object) *fake.Clientset {
 	t.Helper()
 	client := fake.NewClientset(objects...)
+	runNames(t, client, shares, workers)
+	return client
+}
+
+// runNames runs the controller until the test ends. Reactors are the client's before
+// this: the controller may have done everything before the next statement of the test.
+func runNames(t *testing.T, client *fake.Clientset, shares *fakeshare.Shares, workers int) {
+	t.Helper()
 	caches, err := NewCaches(client, oldProvisioner)
 	check(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	c, provisioner := NewController(client, Options{
-		DriverName: csiDriverNFS, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Client: client, Caches: caches,
+	runController(t, client, Options{
+		DriverName: csiDriverNFS, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Caches: caches,
 		Adopted: []volume.Adoption{oldProvisioner},
 	}, workers)
-	caches.Start(ctx)
+}
+
+// runController runs the controller until the test ends, and waits then for the event
+// of each volume that it saved, the last that the library does for one: Run does not
+// wait for the library, and what makes an event reads the scheme that the next test's
+// controller adds its types to.
+func runController(t *testing.T, client *fake.Clientset, options Options, workers int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	options.Client = client
+	c, provisioner := NewController(client, options, workers)
+	options.Caches.Start(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -46,8 +64,30 @@ func namesFixture(t *testing.T, shares *fakeshare.Shares, workers int, objects .
 		draining, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		check(t, provisioner.Drain(draining))
+		waitUntil(t, "an event for each saved volume", func() bool { return told(t, client) })
 	})
-	return client
+}
+
+// told reports whether each volume that was saved has its event.
+func told(t *testing.T, client *fake.Clientset) bool {
+	events, err := client.CoreV1().Events(v1.NamespaceAll).List(context.Background(), metav1.ListOptions{})
+	check(t, err)
+	for _, action := range client.Actions() {
+		create, ok := action.(clienttesting.CreateAction)
+		if !ok || !action.Matches("create", "persistentvolumes") {
+			continue
+		}
+		pv := create.GetObject().(*v1.PersistentVolume)
+		if _, err := client.Tracker().Get(action.GetResource(), "", pv.Name); err != nil {
+			continue // refused
+		}
+		if !slices.ContainsFunc(events.Items, func(e v1.Event) bool {
+			return e.Reason == "ProvisioningSucceeded" && e.InvolvedObject.UID == pv.Spec.ClaimRef.UID
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 func waitUntil(t *testing.T, what string, done func() bool) {

@@ -51,10 +51,8 @@ func TestVolumesOfOtherSharesAreLeftAlone(t *testing.T) {
 	client := fake.NewClientset(pv, mine)
 	caches, err := NewCaches(client)
 	check(t, err)
-	caches.Start(t.Context())
 	shares := &fakeshare.Shares{Only: &volume.Share{Server: "elsewhere", Path: "/srv"}}
-	c, _ := NewController(client, Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Client: client, Caches: caches}, 2)
-	go c.Run(t.Context())
+	runController(t, client, Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Caches: caches}, 2)
 	finalizers := func(name string) int {
 		live, err := client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 		check(t, err)

@@ -42,10 +42,8 @@ func TestVolumeThatCanNotBeSaved(t *testing.T) {
 	})
 	caches, err := NewCaches(client)
 	check(t, err)
-	caches.Start(t.Context())
 	shares := &fakeshare.Shares{}
-	c, _ := NewController(client, Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Client: client, Caches: caches}, 2)
-	go c.Run(t.Context())
+	runController(t, client, Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Caches: caches}, 2)
 	eventually(t, "a warning on the claim", func() bool {
 		events, err := client.CoreV1().Events(v1.NamespaceAll).List(ctx, metav1.ListOptions{})
 		check(t, err)
