@@ -16,13 +16,16 @@ type clients struct {
 	lease  kubernetes.Interface // the election's own: it waits for nothing else
 }
 
-// eventsShare is what Normal events may take, of what the work may take: a burst of them, too,
-// costs the API server the time in which it could bind claims.
-const eventsShare = 0.02
+// What events may take, of what the work may take: many of them at once, too, cost the API
+// server the time in which it could bind claims. The first warnings go at once.
+const (
+	normalShare  = 0.02
+	warningShare = 0.05
+)
 
-// eventsPace is that of Normal events.
-func (c Config) eventsPace() flowcontrol.RateLimiter {
-	return flowcontrol.NewTokenBucketRateLimiter(float32(c.KubeAPIQPS)*eventsShare, max(1, int(float32(c.KubeAPIBurst)*eventsShare)))
+// pace is that of some events.
+func (c Config) pace(share float32) flowcontrol.RateLimiter {
+	return flowcontrol.NewTokenBucketRateLimiter(float32(c.KubeAPIQPS)*share, max(1, int(float32(c.KubeAPIBurst)*share)))
 }
 
 func newClients(config Config, fence *election.Fence) (clients, error) {

@@ -126,6 +126,7 @@ func (p *program) ready(ctx context.Context) error {
 // work does the program's work while it may: always, or while it holds the lease.
 func (p *program) work(ctx context.Context) error {
 	p.caches.Start(ctx) // a standby's are full when its turn comes
+	go p.thrift(ctx)
 	if !p.config.LeaderElect {
 		return p.lead(ctx)
 	}
@@ -183,7 +184,8 @@ func (p *program) lead(ctx context.Context) error {
 	if len(p.config.Adopted) > 0 {
 		go func() { end(p.beside(ctx)) }()
 	}
-	controller, provisioner := provision.NewController(events.Throttle(ctx, p.clients.work, p.clients.events, p.config.eventsPace()), provision.Options{
+	client := events.Throttle(ctx, p.clients.work, p.clients.events, p.config.pace(normalShare), p.config.pace(warningShare))
+	controller, provisioner := provision.NewController(client, provision.Options{
 		DriverName:      p.config.DriverName,
 		Adopted:         p.config.Adopted,
 		DefaultOnDelete: volume.OnDelete(p.config.DefaultOnDelete),

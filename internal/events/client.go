@@ -17,30 +17,31 @@ import (
 // "Provisioning" about an object once in an hour. An event with another message is
 // another event. What does not go out counts as sent, without an error.
 //
-// New Normal events count as sent at once, too, and are sent one after the other at a pace of
-// their own until ctx ends; "Provisioning" after a second, and not at all if "ProvisioningSucceeded" about the
-// same object comes before it is sent.
+// New events count as sent at once, too, and are sent one after the other until ctx ends, at one
+// pace the Normal ones and at another the warnings; "Provisioning" after a second, and not at all if
+// "ProvisioningSucceeded" about the same object comes before it is sent.
 //
 // Everything else goes to client as it is, events that are sent in another way too.
-func Throttle(ctx context.Context, client, by kubernetes.Interface, pace flowcontrol.RateLimiter) kubernetes.Interface {
-	t := throttleBy(client, by, clock.RealClock{}, pace, holdBegun)
-	go t.later.run(ctx)
+func Throttle(ctx context.Context, client, by kubernetes.Interface, normal, warnings flowcontrol.RateLimiter) kubernetes.Interface {
+	t := throttleBy(client, by, clock.RealClock{}, normal, warnings, holdBegun)
+	go t.normal.run(ctx)
+	go t.warnings.run(ctx)
 	return t
 }
 
-func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock, pace flowcontrol.RateLimiter, hold time.Duration) throttled {
+func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock, normal, warnings flowcontrol.RateLimiter, hold time.Duration) throttled {
 	send := func(ctx context.Context, event *v1.Event) error {
 		_, err := by.CoreV1().Events(v1.NamespaceAll).CreateWithEventNamespaceWithContext(ctx, event)
 		return err
 	}
-	return throttled{Interface: client, by: by, throttle: newThrottle(clock), later: newLater(send, pace, hold)}
+	return throttled{Interface: client, by: by, throttle: newThrottle(clock), normal: newLater(send, normal, hold), warnings: newLater(send, warnings, 0)}
 }
 
 type throttled struct {
 	kubernetes.Interface
-	by       kubernetes.Interface
-	throttle *throttle
-	later    *later
+	by               kubernetes.Interface
+	throttle         *throttle
+	normal, warnings *later
 }
 
 func (t throttled) CoreV1() corev1.CoreV1Interface {
@@ -78,7 +79,10 @@ func (s sink) PatchWithEventNamespace(event *v1.Event, data []byte) (*v1.Event, 
 func (s sink) CreateWithEventNamespaceWithContext(ctx context.Context, event *v1.Event) (*v1.Event, error) {
 	return s.throttled.throttle.once(event, func() (*v1.Event, error) {
 		if event.Type == v1.EventTypeNormal {
-			s.throttled.later.push(event)
+			s.throttled.normal.push(event) // or not at all
+			return event, nil
+		}
+		if s.throttled.warnings.push(event) {
 			return event, nil
 		}
 		return s.EventInterface.CreateWithEventNamespaceWithContext(ctx, event)

@@ -25,13 +25,15 @@ import (
 
 const patience = 30 * time.Second
 
+var unlimited = flowcontrol.NewFakeAlwaysRateLimiter()
+
 // bench is a recorder, as the controller library makes one, whose client is throttled.
 type bench struct {
 	*testing.T
 	client   *fake.Clientset
 	clock    *clocktesting.FakePassiveClock
 	throttle *throttle
-	later    *later
+	normal   *later
 	recorder record.EventRecorder
 	markers  int
 }
@@ -39,9 +41,12 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{T: t, client: fake.NewClientset(), clock: clocktesting.NewFakePassiveClock(time.Now())}
-	client := throttleBy(b.client, b.client, b.clock, flowcontrol.NewFakeAlwaysRateLimiter(), 0)
-	b.throttle, b.later = client.throttle, client.later
-	go b.later.run(t.Context())
+	client := throttleBy(b.client, b.client, b.clock, unlimited, unlimited, 0)
+	b.throttle, b.normal = client.throttle, client.normal
+	for _, l := range []*later{client.normal, client.warnings} {
+		l.retries.Duration = time.Millisecond
+		go l.run(t.Context())
+	}
 	broadcaster := record.NewBroadcasterForTests(time.Millisecond)
 	t.Cleanup(broadcaster.Shutdown)
 	broadcaster.StartRecordingToSink(&corev1.EventSinkImpl{Interface: client.CoreV1().Events(v1.NamespaceAll)})
@@ -61,7 +66,7 @@ func (b *bench) sent() (created, patched int) {
 	b.recorder.Event(claim(marker, types.UID(marker)), v1.EventTypeWarning, "Marker", "")
 	marked := false
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		all := marked && len(b.later.room) == 0 // what was recorded before the marker is sent
+		all := marked && len(b.normal.room) == 0 // what was recorded before the marker is sent
 		created, patched = 0, 0
 		for _, action := range b.client.Actions() {
 			switch action := action.(type) {
@@ -205,7 +210,7 @@ func TestAnEventThatIsGoneIsCreatedAgain(t *testing.T) {
 func TestEverythingElsePasses(t *testing.T) {
 	ctx := t.Context()
 	inner := fake.NewClientset(&v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}})
-	client := Throttle(t.Context(), inner, inner, flowcontrol.NewFakeAlwaysRateLimiter())
+	client := Throttle(t.Context(), inner, inner, unlimited, unlimited)
 	if _, err := client.CoreV1().PersistentVolumes().Get(ctx, "pv", metav1.GetOptions{}); err != nil {
 		t.Error(err)
 	}
@@ -230,7 +235,7 @@ func TestEverythingElsePasses(t *testing.T) {
 // The forms with a context, which a later recorder will call.
 func TestTheFormsWithAContextAreThrottledToo(t *testing.T) {
 	inner := fake.NewClientset()
-	sink := Throttle(t.Context(), inner, inner, flowcontrol.NewFakeAlwaysRateLimiter()).CoreV1().Events("")
+	sink := Throttle(t.Context(), inner, inner, unlimited, unlimited).CoreV1().Events("")
 	event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: "ProvisioningFailed", Type: v1.EventTypeWarning}
 	for range 2 {
 		if got, err := sink.CreateWithEventNamespaceWithContext(t.Context(), event); err != nil || got.Name != "e" {
@@ -240,14 +245,24 @@ func TestTheFormsWithAContextAreThrottledToo(t *testing.T) {
 			t.Errorf("patch: %v, %v", got, err)
 		}
 	}
-	if actions := inner.Actions(); len(actions) != 1 {
+	wantOne(t, inner)
+}
+
+// wantOne waits for the one request, and for those that should not come.
+func wantOne(t *testing.T, client *fake.Clientset) {
+	t.Helper()
+	for end := time.Now().Add(patience); len(client.Actions()) == 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond)
+	if actions := client.Actions(); len(actions) != 1 {
 		t.Errorf("%d requests: %v", len(actions), actions)
 	}
 }
 
 func TestOneOfManyAtOnceIsSent(t *testing.T) {
 	inner := fake.NewClientset()
-	client := Throttle(t.Context(), inner, inner, flowcontrol.NewFakeAlwaysRateLimiter())
+	client := Throttle(t.Context(), inner, inner, unlimited, unlimited)
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
@@ -256,8 +271,43 @@ func TestOneOfManyAtOnceIsSent(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if actions := inner.Actions(); len(actions) != 1 {
-		t.Errorf("%d were sent", len(actions))
+	wantOne(t, inner)
+}
+
+// Warnings don't wait for Normal events. Those for which there is no room go as they come.
+func TestWarningsHaveAPaceOfTheirOwn(t *testing.T) {
+	inner := fake.NewClientset()
+	never := flowcontrol.NewFakeNeverRateLimiter()
+	client := throttleBy(inner, inner, clocktesting.NewFakePassiveClock(time.Now()), never, unlimited, 0)
+	client.warnings.room = make(chan struct{}, 10)
+	record := func(kind, name string) {
+		event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, InvolvedObject: v1.ObjectReference{UID: types.UID(name)}, Reason: "R", Type: kind}
+		if _, err := client.CoreV1().Events("").CreateWithEventNamespaceWithContext(t.Context(), event); err != nil {
+			t.Error(err)
+		}
+	}
+	record(v1.EventTypeNormal, "normal")
+	for i := range 10 {
+		record(v1.EventTypeWarning, fmt.Sprint("waits", i))
+	}
+	if got := len(inner.Actions()); got != 0 {
+		t.Errorf("%d were sent before their time", got)
+	}
+	record(v1.EventTypeWarning, "beyond")
+	if got := len(inner.Actions()); got != 1 {
+		t.Errorf("%d were sent at once, not the one beyond what waits", got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { client.normal.run(ctx) })
+	running.Go(func() { client.warnings.run(ctx) })
+	for end := time.Now().Add(patience); len(client.warnings.room) > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	running.Wait()
+	if got := len(inner.Actions()); got != 11 {
+		t.Errorf("%d were sent, not the 11 warnings", got)
 	}
 }
 

@@ -18,7 +18,7 @@ const (
 	// holdBegun is how long "Provisioning" waits: an attempt that has succeeded by then
 	// is told in one event.
 	holdBegun = time.Second
-	// maxWaiting bounds what waits, at some 2 kB each. What comes beyond it is not sent.
+	// maxWaiting bounds what waits, at some 2 kB each. Normal events beyond it are not sent.
 	maxWaiting = 5000
 	// succeededReason is that of what the controller library sends last.
 	succeededReason = "ProvisioningSucceeded"
@@ -27,8 +27,9 @@ const (
 // retries are those of client-go's recorder, of what can't be sent.
 var retries = wait.Backoff{Duration: 10 * time.Second, Factor: 1, Steps: 12}
 
-// later sends Normal events when there is time: in a burst of claims they would take
-// the API server's time from the work. Its methods may be called concurrently.
+// later sends events when there is time: in a burst of claims, or when a server has died
+// that many wait for, they would take the API server's time from the work. Its methods may
+// be called concurrently.
 type later struct {
 	send    func(context.Context, *v1.Event) error
 	pace    flowcontrol.RateLimiter
@@ -56,13 +57,12 @@ func newLater(send func(context.Context, *v1.Event) error, pace flowcontrol.Rate
 	}
 }
 
-// push has an event sent later, unless too many wait: warnings, and the work, don't wait
-// for these.
-func (l *later) push(event *v1.Event) {
+// push has an event sent later, and returns false if too many wait already.
+func (l *later) push(event *v1.Event) bool {
 	select {
 	case l.room <- struct{}{}:
 	default:
-		return
+		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,6 +83,7 @@ func (l *later) push(event *v1.Event) {
 	case l.wake <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 // run sends until ctx ends. What waits then is not sent.

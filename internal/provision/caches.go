@@ -3,10 +3,8 @@ package provision
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 	"slices"
 	"strings"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -71,29 +69,11 @@ func (c *Caches) Start(ctx context.Context) {
 	for _, informer := range c.all() {
 		go informer.RunWithContext(ctx)
 	}
-	go c.spareMemory(ctx)
 }
 
-// spareEvery is how often unused memory is given back, which costs a collection: for much
-// of what is given back Go would wait two minutes.
-const spareEvery = 30 * time.Second
-
-// spareMemory gives back what filling the caches took, and then what looking at all that is
-// in them, and each burst of claims, took: Go would keep the most of it.
-func (c *Caches) spareMemory(ctx context.Context) {
-	if !cache.WaitForCacheSync(ctx.Done(), c.volumes.HasSynced, c.claims.HasSynced, c.classes.HasSynced) {
-		return
-	}
-	every := time.NewTicker(spareEvery)
-	defer every.Stop()
-	for {
-		debug.FreeOSMemory()
-		select {
-		case <-every.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+// Filled waits until the caches are filled, and returns false if ctx ends before.
+func (c *Caches) Filled(ctx context.Context) bool {
+	return cache.WaitForCacheSync(ctx.Done(), c.volumes.HasSynced, c.claims.HasSynced, c.classes.HasSynced)
 }
 
 // Ready returns an error until the caches are filled, before which no claim is served.
