@@ -106,3 +106,34 @@ func TestKick(t *testing.T) {
 		t.Errorf("%s and %d more", got, len(updates))
 	}
 }
+
+// The library is shown the volumes for which it would do something, and no others.
+func TestVolumesAtRestAreNotLookedAt(t *testing.T) {
+	s := newSoil(t)
+	options := asking("1", "nfs", "/", "notes", "delete")
+	made, _, err := s.in(cluster).Provision(ctx, options)
+	check(t, err)
+	metav1.SetMetaDataAnnotation(&made.ObjectMeta, annProvisionedBy, driver)
+	made.Finalizers = []string{"somebody.example/else", finalizer}
+	made.Spec.PersistentVolumeReclaimPolicy = v1.PersistentVolumeReclaimDelete
+	shown := served(volumeOf(driver), s.in(cluster))
+	for what, c := range map[string]struct {
+		change func(pv *v1.PersistentVolume)
+		want   bool
+	}{
+		"new":                   {func(*v1.PersistentVolume) {}, false},
+		"bound":                 {func(pv *v1.PersistentVolume) { pv.Status.Phase = v1.VolumeBound }, false},
+		"released":              {func(pv *v1.PersistentVolume) { pv.Status.Phase = v1.VolumeReleased }, true},
+		"without the finalizer": {func(pv *v1.PersistentVolume) { pv.Finalizers = pv.Finalizers[:1] }, true},
+		"retained now": {func(pv *v1.PersistentVolume) {
+			pv.Spec.PersistentVolumeReclaimPolicy = v1.PersistentVolumeReclaimRetain
+		}, true},
+		"another's and released": {func(pv *v1.PersistentVolume) { pv.Status.Phase, pv.Annotations = v1.VolumeReleased, nil }, false},
+	} {
+		pv := made.DeepCopy()
+		c.change(pv)
+		if got := shown(pv); got != c.want {
+			t.Errorf("%s: shown %v", what, got)
+		}
+	}
+}

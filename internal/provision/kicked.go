@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,11 +125,13 @@ func (h ofMine) OnDelete(object any) {
 	h.ResourceEventHandler.OnDelete(object)
 }
 
-// claimOf tells the claims that the controller manager wants from a provisioner.
+// claimOf tells the claims that the controller manager wants from a provisioner, until
+// they have their volumes: of four changes of a claim the library need see one.
 func claimOf(provisioner string) func(object any) bool {
 	return func(object any) bool {
 		claim, ok := object.(*v1.PersistentVolumeClaim)
-		return ok && (claim.Annotations[annStorageProvisioner] == provisioner || claim.Annotations[annBetaStorageProvisioner] == provisioner)
+		return ok && claim.Spec.VolumeName == "" &&
+			(claim.Annotations[annStorageProvisioner] == provisioner || claim.Annotations[annBetaStorageProvisioner] == provisioner)
 	}
 }
 
@@ -140,14 +143,21 @@ func volumeOf(provisioner string) func(object any) bool {
 	}
 }
 
-// served tells those of some volumes that a provisioner serves. The library would put its
-// finalizer on others', too: where another provisioner of the name takes that off, to delete
-// one, it would come back meanwhile.
+// served tells those of some volumes that a provisioner serves, and for which there is
+// something to do. The library would put its finalizer on others', too: where another
+// provisioner of the name takes that off, to delete one, it would come back meanwhile.
 func served(volumes func(object any) bool, provisioner *Provisioner) func(object any) bool {
 	return func(object any) bool {
 		pv, ok := object.(*v1.PersistentVolume)
-		return ok && volumes(pv) && provisioner.ShouldDelete(context.Background(), pv)
+		return ok && !rests(pv) && volumes(pv) && provisioner.ShouldDelete(context.Background(), pv)
 	}
+}
+
+// rests reports whether the library would look at a volume and do nothing: it has its
+// finalizer, rightly, and is not released.
+func rests(pv *v1.PersistentVolume) bool {
+	return pv.Status.Phase != v1.VolumeReleased && pv.Spec.PersistentVolumeReclaimPolicy == v1.PersistentVolumeReclaimDelete &&
+		slices.Contains(pv.Finalizers, finalizer)
 }
 
 func claimWaits(object any) bool {
