@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	csi "github.com/container-storage-interface/spec/lib/go/csi"
@@ -23,16 +24,22 @@ func spareMemory() {
 	}
 }
 
-// giveBackAfter is how long after kubelet's last call what the calls took is given back: Go
-// alone would keep the most of it for minutes. It costs a collection, of a millisecond.
-const giveBackAfter = 10 * time.Second
+// giveBackAfter is how long after a call what it and the next ones took is given back: Go alone
+// would keep the most of it for minutes. It costs a collection, of a millisecond.
+const giveBackAfter = 2 * time.Second
 
-// giveBack begins to give memory back when there has been no call for some time. called is to be
-// told of each; end ends it. free does it.
+// giveBack gives memory back some time after the start and after calls, once for all calls of that
+// time. called is to be told of each; end ends it. free does it.
 func giveBack(after time.Duration, free func()) (called func(method string), end func()) {
-	timer := time.AfterFunc(after, free)
+	var waits atomic.Bool
+	waits.Store(true)
+	timer := time.AfterFunc(after, func() {
+		waits.Store(false)
+		free()
+	})
 	called = func(method string) {
-		if strings.HasPrefix(method, "/"+csi.Node_ServiceDesc.ServiceName+"/") { // not for probes, of which there is no end
+		// Not for probes, of which there is no end.
+		if strings.HasPrefix(method, "/"+csi.Node_ServiceDesc.ServiceName+"/") && waits.CompareAndSwap(false, true) {
 			timer.Reset(after)
 		}
 	}

@@ -53,7 +53,7 @@ func TestIsBuiltWithoutTraces(t *testing.T) {
 	}
 }
 
-func TestMemoryIsGivenBackAfterTheLastCall(t *testing.T) {
+func TestMemoryIsGivenBackAfterCalls(t *testing.T) {
 	freed := make(chan bool, 10)
 	called, end := giveBack(20*time.Millisecond, func() { freed <- true })
 	defer end()
@@ -77,4 +77,9 @@ func TestMemoryIsGivenBackAfterTheLastCall(t *testing.T) {
 	waitFor("a call")
 	called("/csi.v1.Node/NodeGetVolumeStats")
 	waitFor("another call")
+	for begun := time.Now(); time.Since(begun) < 200*time.Millisecond; time.Sleep(time.Millisecond) {
+		called("/csi.v1.Node/NodePublishVolume") // without a pause
+	}
+	waitFor("the first of many calls")
+	waitFor("more of them")
 }
