@@ -38,6 +38,7 @@ type lab struct {
 	options Options
 	host    *testbed.Host
 	dir     string
+	share   string // a folder in memory: a server's disk is on another machine than the API server
 	cluster *controlplane.ControlPlane
 	client  kubernetes.Interface // of an administrator, without limits
 	release func(failed bool) error
@@ -74,10 +75,14 @@ func newLab(ctx context.Context, options Options) (l *lab, err error) {
 
 // start builds and starts what a lab has. What lives longer than the start ends with ctx.
 func (l *lab) start(ctx, starting context.Context) error {
-	for _, dir := range []string{"logs", "cluster", "share", "dead"} {
+	for _, dir := range []string{"logs", "cluster", "dead"} {
 		if err := os.Mkdir(l.path(dir), 0o755); err != nil {
 			return err
 		}
+	}
+	var err error
+	if l.share, err = inMemory(); err != nil {
+		return err
 	}
 	group, building := errgroup.WithContext(starting)
 	group.Go(func() error { return l.build(building) })
@@ -130,6 +135,9 @@ func (l *lab) close(failed bool) error {
 	}
 	if l.cluster != nil {
 		all = append(all, l.cluster.Stop())
+	}
+	if l.share != "" {
+		all = append(all, os.RemoveAll(l.share))
 	}
 	return errors.Join(append(all, l.release(failed))...)
 }

@@ -52,7 +52,7 @@ func (l *lab) build(ctx context.Context) error {
 	}
 	common := []string{"--kubeconfig=" + l.kubeconfig(), "--driver-name=" + volume.DefaultDriverName}
 	// As in the manifests, but for the premounted share.
-	serving := append(common[:2:2], "--lease-namespace="+guest.SystemNamespace, "-v=2", "--premounted="+server+":"+sharePath+"="+l.path("share"))
+	serving := append(common[:2:2], "--lease-namespace="+guest.SystemNamespace, "-v=2", "--premounted="+server+":"+sharePath+"="+l.share)
 	if l.options.Profile {
 		serving = append(serving, "--profile")
 	}
@@ -69,7 +69,7 @@ func (l *lab) build(ctx context.Context) error {
 	}{
 		{&l.ours, "ours", program, true, serving},
 		{&l.floor, "floor", baseline, false, append(append(common[:2:2], "--as=floor"), limits...)},
-		{&l.library, "shipped", baseline, false, append(common[:2:2], "--as=library", "--share="+l.path("share"))},
+		{&l.library, "shipped", baseline, false, append(common[:2:2], "--as=library", "--share="+l.share)},
 		{&l.beside, "beside", dying, true, both},
 		{&l.alone, "alone", dying, true, both},
 	} {
