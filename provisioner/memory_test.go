@@ -9,7 +9,7 @@ import (
 )
 
 func TestHeapGrowth(t *testing.T) {
-	for inUse, want := range map[uint64]int{0: 3200, 1 << 20: 3200, 8 << 20: 400, 32 << 20: 100, 1 << 30: 100} {
+	for inUse, want := range map[uint64]int{0: 800, 1 << 20: 800, 8 << 20: 400, 32 << 20: 100, 1 << 30: 100} {
 		if got := heapGrowth(inUse); got != want {
 			t.Errorf("with %d bytes in use by %d%%, not %d%%", inUse, got, want)
 		}

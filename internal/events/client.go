@@ -18,8 +18,9 @@ import (
 // another event. What does not go out counts as sent, without an error.
 //
 // New events count as sent at once, too, and are sent one after the other until ctx ends, at one
-// pace the Normal ones and at another the warnings; "Provisioning" after a second, and not at all if
-// "ProvisioningSucceeded" about the same object comes before it is sent.
+// pace the Normal ones and at another the warnings, within half a minute; "Provisioning" after a
+// second, and not at all if "ProvisioningSucceeded" about the same object comes before it is sent. A
+// repeated warning for which there is no time at the warnings' pace is told by the next one.
 //
 // Everything else goes to client as it is, events that are sent in another way too.
 func Throttle(ctx context.Context, client, by kubernetes.Interface, normal, warnings flowcontrol.RateLimiter) kubernetes.Interface {
@@ -34,7 +35,11 @@ func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock, norma
 		_, err := by.CoreV1().Events(v1.NamespaceAll).CreateWithEventNamespaceWithContext(ctx, event)
 		return err
 	}
-	return throttled{Interface: client, by: by, throttle: newThrottle(clock), normal: newLater(send, normal, hold), warnings: newLater(send, warnings, 0)}
+	return throttled{
+		Interface: client, by: by, throttle: newThrottle(clock),
+		normal:   newLater(send, normal, hold, maxWaiting),
+		warnings: newLater(send, warnings, 0, 1+int(warnings.QPS()*float32(maxWait.Seconds()))),
+	}
 }
 
 type throttled struct {
@@ -92,6 +97,10 @@ func (s sink) CreateWithEventNamespaceWithContext(ctx context.Context, event *v1
 // PatchWithEventNamespaceWithContext is PatchWithEventNamespace.
 func (s sink) PatchWithEventNamespaceWithContext(ctx context.Context, event *v1.Event, data []byte) (*v1.Event, error) {
 	return s.throttled.throttle.once(event, func() (*v1.Event, error) {
+		if event.Type == v1.EventTypeWarning && !s.throttled.warnings.pace.TryAccept() {
+			s.throttled.throttle.giveBack(keyOf(event)) // it is due still
+			return event, nil
+		}
 		return s.EventInterface.PatchWithEventNamespaceWithContext(ctx, event, data)
 	})
 }

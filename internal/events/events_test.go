@@ -329,3 +329,25 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d are kept of what is due again", len(throttle.until))
 	}
 }
+
+// A repeated warning keeps to the pace, and is due still if there is no time for it.
+func TestRepeatedWarningsKeepToThePace(t *testing.T) {
+	event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: "ProvisioningFailed", Type: v1.EventTypeWarning}
+	inner := fake.NewClientset(event)
+	client := throttleBy(inner, inner, clocktesting.NewFakePassiveClock(time.Now()), unlimited, flowcontrol.NewFakeNeverRateLimiter(), 0)
+	repeat := func() {
+		if got, err := client.CoreV1().Events("").PatchWithEventNamespaceWithContext(t.Context(), event, []byte("{}")); got == nil && err == nil {
+			t.Error("nothing came of it")
+		}
+	}
+	repeat()
+	if got := len(inner.Actions()); got != 0 {
+		t.Errorf("%d were sent", got)
+	}
+	client.warnings.pace = unlimited
+	repeat()
+	repeat()
+	if got := len(inner.Actions()); got != 1 {
+		t.Errorf("%d were sent when there was time", got)
+	}
+}

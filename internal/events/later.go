@@ -18,8 +18,11 @@ const (
 	// holdBegun is how long "Provisioning" waits: an attempt that has succeeded by then
 	// is told in one event.
 	holdBegun = time.Second
-	// maxWaiting bounds what waits, at some 2 kB each. Normal events beyond it are not sent.
+	// maxWaiting bounds the Normal events that wait, at some 2 kB each. Those beyond it are not sent.
 	maxWaiting = 5000
+	// maxWait bounds how long a warning waits: those beyond it are sent at once. It is less than
+	// repeatInterval, after which an event is repeated that must be there then.
+	maxWait = 30 * time.Second
 	// succeededReason is that of what the controller library sends last.
 	succeededReason = "ProvisioningSucceeded"
 )
@@ -50,10 +53,10 @@ type held struct {
 	due   time.Time
 }
 
-func newLater(send func(context.Context, *v1.Event) error, pace flowcontrol.RateLimiter, hold time.Duration) *later {
+func newLater(send func(context.Context, *v1.Event) error, pace flowcontrol.RateLimiter, hold time.Duration, room int) *later {
 	return &later{
 		send: send, pace: pace, hold: hold, retries: retries, begun: map[types.UID]*held{},
-		room: make(chan struct{}, maxWaiting), wake: make(chan struct{}, 1),
+		room: make(chan struct{}, room), wake: make(chan struct{}, 1),
 	}
 }
 

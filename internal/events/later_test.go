@@ -31,7 +31,7 @@ func newOutbox(hold time.Duration) *outbox {
 		defer o.mu.Unlock()
 		o.sent = append(o.sent, event.Reason+" "+string(event.InvolvedObject.UID))
 		return o.fail(event)
-	}, flowcontrol.NewFakeAlwaysRateLimiter(), hold)
+	}, flowcontrol.NewFakeAlwaysRateLimiter(), hold, maxWaiting)
 	o.retries.Duration = time.Millisecond
 	return o
 }

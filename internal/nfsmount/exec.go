@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sharevol.dev/sharevol/internal/processors"
 )
 
 // killGrace is how long a killed command may take to be gone. The kernel's NFS
@@ -71,7 +73,7 @@ func (r *runner) run(ctx context.Context, grace time.Duration, what job, inherit
 		cmd.ExtraFiles = []*os.File{inherited}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	if err := start(cmd); err != nil {
 		return "", errors.Join(err, output.Close())
 	}
 	g := &group{leader: cmd}
@@ -140,4 +142,9 @@ func printed(output *os.File) string {
 		return err.Error()
 	}
 	return strings.TrimSpace(string(data))
+}
+
+func start(cmd *exec.Cmd) error {
+	defer processors.Starting()()
+	return cmd.Start()
 }

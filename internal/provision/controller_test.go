@@ -87,7 +87,7 @@ func TestKick(t *testing.T) {
 	client := fake.NewClientset(
 		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "waits", Annotations: mine}},
 		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "others"}},
-		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "bound", Annotations: mine}, Spec: v1.PersistentVolumeClaimSpec{VolumeName: "x"}},
+		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "bound", UID: "1", Annotations: mine}, Spec: v1.PersistentVolumeClaimSpec{VolumeName: "x"}},
 	)
 	caches, err := NewCaches(client)
 	check(t, err)
@@ -134,6 +134,20 @@ func TestVolumesAtRestAreNotLookedAt(t *testing.T) {
 		c.change(pv)
 		if got := shown(pv); got != c.want {
 			t.Errorf("%s: shown %v", what, got)
+		}
+	}
+}
+
+// Of the changes of a claim that has its volume the library is not told.
+func TestServedClaimsAreNotLookedAt(t *testing.T) {
+	shown := claimOf(driver)
+	for volumeName, want := range map[string]bool{"": true, "pvc-1": false, "by-hand": true} {
+		claim := &v1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{UID: "1", Annotations: map[string]string{annStorageProvisioner: driver}},
+			Spec:       v1.PersistentVolumeClaimSpec{VolumeName: volumeName},
+		}
+		if got := shown(claim); got != want {
+			t.Errorf("with the volume %q: shown %v", volumeName, got)
 		}
 	}
 }

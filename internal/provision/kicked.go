@@ -126,11 +126,12 @@ func (h ofMine) OnDelete(object any) {
 }
 
 // claimOf tells the claims that the controller manager wants from a provisioner, until
-// they have their volumes: of four changes of a claim the library need see one.
+// they have the volumes that it made: of four changes of a claim the library need see one. It
+// must see that a claim got another volume.
 func claimOf(provisioner string) func(object any) bool {
 	return func(object any) bool {
 		claim, ok := object.(*v1.PersistentVolumeClaim)
-		return ok && claim.Spec.VolumeName == "" &&
+		return ok && claim.Spec.VolumeName != volumePrefix+string(claim.UID) &&
 			(claim.Annotations[annStorageProvisioner] == provisioner || claim.Annotations[annBetaStorageProvisioner] == provisioner)
 	}
 }

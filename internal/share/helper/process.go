@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sharevol.dev/sharevol/internal/processors"
 )
 
 const (
@@ -120,7 +122,9 @@ func Start(options Options) (*Process, error) {
 			SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 		},
 	}
+	started := processors.Starting()
 	err = p.cmd.Start()
+	started()
 	_, _ = requests.Close(), replies.Close()
 	if err != nil {
 		_, _ = stdin.Close(), stdout.Close()

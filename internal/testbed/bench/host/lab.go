@@ -39,6 +39,7 @@ type lab struct {
 	host    *testbed.Host
 	dir     string
 	share   string // a folder in memory: a server's disk is on another machine than the API server
+	unshare func() error
 	cluster *controlplane.ControlPlane
 	client  kubernetes.Interface // of an administrator, without limits
 	release func(failed bool) error
@@ -81,7 +82,7 @@ func (l *lab) start(ctx, starting context.Context) error {
 		}
 	}
 	var err error
-	if l.share, err = inMemory(); err != nil {
+	if l.share, l.unshare, err = inMemory(); err != nil {
 		return err
 	}
 	group, building := errgroup.WithContext(starting)
@@ -136,8 +137,8 @@ func (l *lab) close(failed bool) error {
 	if l.cluster != nil {
 		all = append(all, l.cluster.Stop())
 	}
-	if l.share != "" {
-		all = append(all, os.RemoveAll(l.share))
+	if l.unshare != nil {
+		all = append(all, l.unshare())
 	}
 	return errors.Join(append(all, l.release(failed))...)
 }

@@ -1,0 +1,118 @@
+package processors
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// watched is set in the environment of this program as a scanner.
+const watched = "PROCESSORS_WATCHED"
+
+// stall is how long the scanner holds up a program that it is not told to let go.
+const stall = 10 * time.Second
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(watched); path != "" {
+		if err := scan(path); err != nil {
+			fmt.Println(err)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// scan holds up the first start of a program, as a virus scanner does that looks at it, until stdin says something.
+func scan(path string) error {
+	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	if err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, path); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	buffer := make([]byte, 4096)
+	if _, err := unix.Read(fd, buffer); err != nil {
+		return err
+	}
+	told := make(chan error, 1)
+	go func() {
+		_, err := os.Stdin.Read(make([]byte, 1))
+		told <- err
+	}()
+	select {
+	case <-told:
+	case <-time.After(stall):
+	}
+	var answer [8]byte
+	binary.NativeEndian.PutUint32(answer[:], uint32((*unix.FanotifyEventMetadata)(unsafe.Pointer(&buffer[0])).Fd))
+	binary.NativeEndian.PutUint32(answer[4:], unix.FAN_ALLOW)
+	_, err = unix.Write(fd, answer[:])
+	return err
+}
+
+// A program whose start is held up holds up nothing else, on one processor either.
+func TestStartThatIsHeldUp(t *testing.T) {
+	truth, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, truth, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	scanner := exec.Command(os.Args[0])
+	scanner.Env = append(os.Environ(), watched+"="+program)
+	release, err := scanner.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := scanner.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := scanner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = scanner.Process.Kill()
+		_ = scanner.Wait()
+	})
+	if line, _ := bufio.NewReader(said).ReadString('\n'); line != "ready\n" {
+		t.Skipf("this machine allows no fanotify: %s", line)
+	}
+	before := runtime.GOMAXPROCS(0)
+	t.Cleanup(func() {
+		few = 0
+		runtime.GOMAXPROCS(before)
+	})
+	Use(1)
+	go func() { // what has to go on
+		time.Sleep(100 * time.Millisecond)
+		_, _ = release.Write([]byte{'!'})
+	}()
+	begun := time.Now()
+	started := Starting()
+	command := exec.Command(program)
+	err = command.Start()
+	started()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took >= stall {
+		t.Errorf("all was held up for %s", took)
+	}
+	if err := command.Wait(); err != nil {
+		t.Error(err)
+	}
+}
