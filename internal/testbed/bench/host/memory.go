@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -29,7 +30,7 @@ func inMemory() (dir string, release func() error, err error) {
 	}
 	unlock, err := lock(dir)
 	if err != nil {
-		return "", nil, err
+		return "", nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return dir, func() error {
 		defer unlock()
