@@ -16,16 +16,13 @@ type clients struct {
 	lease  kubernetes.Interface // the election's own: it waits for nothing else
 }
 
-// What events may take, of what the work may take: many of them at once, too, cost the API
-// server the time in which it could bind claims. The first warnings go at once.
-const (
-	normalShare  = 0.02
-	warningShare = 0.05
-)
+// warningShare is what warnings may take, of what the work may take: many of them at once, too,
+// cost the API server the time in which it could bind claims. The first go at once.
+const warningShare = 0.05
 
-// pace is that of some events.
-func (c Config) pace(share float32) flowcontrol.RateLimiter {
-	return flowcontrol.NewTokenBucketRateLimiter(float32(c.KubeAPIQPS)*share, max(1, int(float32(c.KubeAPIBurst)*share)))
+// warningPace is that of warnings.
+func (c Config) warningPace() flowcontrol.RateLimiter {
+	return flowcontrol.NewTokenBucketRateLimiter(float32(c.KubeAPIQPS)*warningShare, max(1, int(float32(c.KubeAPIBurst)*warningShare)))
 }
 
 func newClients(config Config, fence *election.Fence) (clients, error) {

@@ -184,7 +184,7 @@ func (p *program) lead(ctx context.Context) error {
 	if len(p.config.Adopted) > 0 {
 		go func() { end(p.beside(ctx)) }()
 	}
-	client := events.Throttle(ctx, p.clients.work, p.clients.events, p.config.pace(normalShare), p.config.pace(warningShare))
+	client := events.Throttle(ctx, p.clients.work, p.clients.events, p.config.warningPace())
 	controller, provisioner := provision.NewController(client, provision.Options{
 		DriverName:      p.config.DriverName,
 		Adopted:         p.config.Adopted,

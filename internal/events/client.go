@@ -17,28 +17,30 @@ import (
 // "Provisioning" about an object once in an hour. An event with another message is
 // another event. What does not go out counts as sent, without an error.
 //
-// New events count as sent at once, too, and are sent one after the other until ctx ends, at one
-// pace the Normal ones and at another the warnings, within half a minute; "Provisioning" after a
-// second, and not at all if "ProvisioningSucceeded" about the same object comes before it is sent. A
-// repeated warning for which there is no time at the warnings' pace is told by the next one.
+// New events count as sent at once, too, and are sent one after the other until ctx ends: the
+// warnings at a pace, within half a minute; the Normal ones when the API server has time, at least
+// one in about a second. "Provisioning" goes after a second, and not at all if
+// "ProvisioningSucceeded" about the same object comes before it is sent. A repeated warning for
+// which there is no time at the pace is told by the next one.
 //
 // Everything else goes to client as it is, events that are sent in another way too.
-func Throttle(ctx context.Context, client, by kubernetes.Interface, normal, warnings flowcontrol.RateLimiter) kubernetes.Interface {
-	t := throttleBy(client, by, clock.RealClock{}, normal, warnings, holdBegun)
+func Throttle(ctx context.Context, client, by kubernetes.Interface, warnings flowcontrol.RateLimiter) kubernetes.Interface {
+	t := throttleBy(client, by, clock.RealClock{}, warnings, holdBegun)
 	go t.normal.run(ctx)
 	go t.warnings.run(ctx)
 	return t
 }
 
-func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock, normal, warnings flowcontrol.RateLimiter, hold time.Duration) throttled {
+func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock, warnings flowcontrol.RateLimiter, hold time.Duration) throttled {
 	send := func(ctx context.Context, event *v1.Event) error {
 		_, err := by.CoreV1().Events(v1.NamespaceAll).CreateWithEventNamespaceWithContext(ctx, event)
 		return err
 	}
+	var whenIdle giveWay
 	return throttled{
-		Interface: client, by: by, throttle: newThrottle(clock),
-		normal:   newLater(send, normal, hold, maxWaiting),
-		warnings: newLater(send, warnings, 0, 1+int(warnings.QPS()*float32(maxWait.Seconds()))),
+		Interface: client, by: by, throttle: newThrottle(clock), warningPace: warnings,
+		normal:   newLater(whenIdle.timing(send), whenIdle.wait, hold, maxWaiting),
+		warnings: newLater(send, warnings.Wait, 0, 1+int(warnings.QPS()*float32(maxWait.Seconds()))),
 	}
 }
 
@@ -47,6 +49,7 @@ type throttled struct {
 	by               kubernetes.Interface
 	throttle         *throttle
 	normal, warnings *later
+	warningPace      flowcontrol.RateLimiter
 }
 
 func (t throttled) CoreV1() corev1.CoreV1Interface {
@@ -97,7 +100,7 @@ func (s sink) CreateWithEventNamespaceWithContext(ctx context.Context, event *v1
 // PatchWithEventNamespaceWithContext is PatchWithEventNamespace.
 func (s sink) PatchWithEventNamespaceWithContext(ctx context.Context, event *v1.Event, data []byte) (*v1.Event, error) {
 	return s.throttled.throttle.once(event, func() (*v1.Event, error) {
-		if event.Type == v1.EventTypeWarning && !s.throttled.warnings.pace.TryAccept() {
+		if event.Type == v1.EventTypeWarning && !s.throttled.warningPace.TryAccept() {
 			s.throttled.throttle.giveBack(keyOf(event)) // it is due still
 			return event, nil
 		}

@@ -41,7 +41,7 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{T: t, client: fake.NewClientset(), clock: clocktesting.NewFakePassiveClock(time.Now())}
-	client := throttleBy(b.client, b.client, b.clock, unlimited, unlimited, 0)
+	client := throttleBy(b.client, b.client, b.clock, unlimited, 0)
 	b.throttle, b.normal = client.throttle, client.normal
 	for _, l := range []*later{client.normal, client.warnings} {
 		l.retries.Duration = time.Millisecond
@@ -210,7 +210,7 @@ func TestAnEventThatIsGoneIsCreatedAgain(t *testing.T) {
 func TestEverythingElsePasses(t *testing.T) {
 	ctx := t.Context()
 	inner := fake.NewClientset(&v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}})
-	client := Throttle(t.Context(), inner, inner, unlimited, unlimited)
+	client := Throttle(t.Context(), inner, inner, unlimited)
 	if _, err := client.CoreV1().PersistentVolumes().Get(ctx, "pv", metav1.GetOptions{}); err != nil {
 		t.Error(err)
 	}
@@ -235,7 +235,7 @@ func TestEverythingElsePasses(t *testing.T) {
 // The forms with a context, which a later recorder will call.
 func TestTheFormsWithAContextAreThrottledToo(t *testing.T) {
 	inner := fake.NewClientset()
-	sink := Throttle(t.Context(), inner, inner, unlimited, unlimited).CoreV1().Events("")
+	sink := Throttle(t.Context(), inner, inner, unlimited).CoreV1().Events("")
 	event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: "ProvisioningFailed", Type: v1.EventTypeWarning}
 	for range 2 {
 		if got, err := sink.CreateWithEventNamespaceWithContext(t.Context(), event); err != nil || got.Name != "e" {
@@ -262,7 +262,7 @@ func wantOne(t *testing.T, client *fake.Clientset) {
 
 func TestOneOfManyAtOnceIsSent(t *testing.T) {
 	inner := fake.NewClientset()
-	client := Throttle(t.Context(), inner, inner, unlimited, unlimited)
+	client := Throttle(t.Context(), inner, inner, unlimited)
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
@@ -277,8 +277,8 @@ func TestOneOfManyAtOnceIsSent(t *testing.T) {
 // Warnings don't wait for Normal events. Those for which there is no room go as they come.
 func TestWarningsHaveAPaceOfTheirOwn(t *testing.T) {
 	inner := fake.NewClientset()
-	never := flowcontrol.NewFakeNeverRateLimiter()
-	client := throttleBy(inner, inner, clocktesting.NewFakePassiveClock(time.Now()), never, unlimited, 0)
+	client := throttleBy(inner, inner, clocktesting.NewFakePassiveClock(time.Now()), unlimited, 0)
+	client.normal.pace = func(context.Context) error { return errors.New("never") }
 	client.warnings.room = make(chan struct{}, 10)
 	record := func(kind, name string) {
 		event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, InvolvedObject: v1.ObjectReference{UID: types.UID(name)}, Reason: "R", Type: kind}
@@ -334,7 +334,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestRepeatedWarningsKeepToThePace(t *testing.T) {
 	event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: "ProvisioningFailed", Type: v1.EventTypeWarning}
 	inner := fake.NewClientset(event)
-	client := throttleBy(inner, inner, clocktesting.NewFakePassiveClock(time.Now()), unlimited, flowcontrol.NewFakeNeverRateLimiter(), 0)
+	client := throttleBy(inner, inner, clocktesting.NewFakePassiveClock(time.Now()), flowcontrol.NewFakeNeverRateLimiter(), 0)
 	repeat := func() {
 		if got, err := client.CoreV1().Events("").PatchWithEventNamespaceWithContext(t.Context(), event, []byte("{}")); got == nil && err == nil {
 			t.Error("nothing came of it")
@@ -344,7 +344,7 @@ func TestRepeatedWarningsKeepToThePace(t *testing.T) {
 	if got := len(inner.Actions()); got != 0 {
 		t.Errorf("%d were sent", got)
 	}
-	client.warnings.pace = unlimited
+	client.warningPace = unlimited
 	repeat()
 	repeat()
 	if got := len(inner.Actions()); got != 1 {

@@ -10,7 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 )
 
@@ -35,7 +34,7 @@ var retries = wait.Backoff{Duration: 10 * time.Second, Factor: 1, Steps: 12}
 // be called concurrently.
 type later struct {
 	send    func(context.Context, *v1.Event) error
-	pace    flowcontrol.RateLimiter
+	pace    func(context.Context) error // waits until one may be sent
 	hold    time.Duration
 	retries wait.Backoff
 	room    chan struct{} // has one for each event that waits
@@ -53,7 +52,7 @@ type held struct {
 	due   time.Time
 }
 
-func newLater(send func(context.Context, *v1.Event) error, pace flowcontrol.RateLimiter, hold time.Duration, room int) *later {
+func newLater(send func(context.Context, *v1.Event) error, pace func(context.Context) error, hold time.Duration, room int) *later {
 	return &later{
 		send: send, pace: pace, hold: hold, retries: retries, begun: map[types.UID]*held{},
 		room: make(chan struct{}, room), wake: make(chan struct{}, 1),
@@ -146,7 +145,7 @@ func (l *later) next() (*v1.Event, time.Duration) {
 func (l *later) deliver(ctx context.Context, event *v1.Event) {
 	var last error
 	err := wait.ExponentialBackoffWithContext(ctx, l.retries, func(ctx context.Context) (bool, error) {
-		if last = l.pace.Wait(ctx); last == nil {
+		if last = l.pace(ctx); last == nil {
 			last = l.send(ctx, event)
 		}
 		var refused apierrors.APIStatus

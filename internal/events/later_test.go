@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/flowcontrol"
 )
 
 // outbox is a later whose events go nowhere.
@@ -31,7 +30,7 @@ func newOutbox(hold time.Duration) *outbox {
 		defer o.mu.Unlock()
 		o.sent = append(o.sent, event.Reason+" "+string(event.InvolvedObject.UID))
 		return o.fail(event)
-	}, flowcontrol.NewFakeAlwaysRateLimiter(), hold, maxWaiting)
+	}, unlimited.Wait, hold, maxWaiting)
 	o.retries.Duration = time.Millisecond
 	return o
 }
