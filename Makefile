@@ -70,7 +70,7 @@ fuzz: ## fuzz what parses, 30 s each, and the node's requests, 60 s
 .PHONY: build
 build: ## both programs, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sharevol-provisioner ./provisioner
-	CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sharevol-node ./nodeplugin
+	CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -gcflags=all=-l -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sharevol-node ./nodeplugin
 
 .PHONY: images
 images: ## both images, as docker-archive tars, whose paths are printed

@@ -37,6 +37,6 @@ func TestMain(m *testing.M) {
 		built := filepath.Join(dir, program)
 		return testbed.Run{
 			Name: "publish", Args: []string{parallel}, Files: map[string]string{program: built}, Timeout: testTimeout + 5*time.Minute,
-		}, host.Build(ctx, built, "build", "-tags", "grpcnotrace", "./nodeplugin")
+		}, host.Build(ctx, built, "build", "-tags", "grpcnotrace", "-gcflags=all=-l", "./nodeplugin")
 	}))
 }

@@ -47,7 +47,7 @@ func (l *lab) footprint(ctx context.Context) error {
 }
 
 // settled is waited for before memory is measured: what the programs have no more use for goes back by and by,
-// sharevol-node's after 10 s.
+// sharevol-node's after 2 s.
 func (l *lab) settled() { time.Sleep(time.Duration(l.pick(15, 1)) * time.Second) }
 
 // start measures how long the program takes until it answers, and one that only says its version.

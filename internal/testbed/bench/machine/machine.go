@@ -121,7 +121,7 @@ func buildPrograms(ctx context.Context, host *testbed.Host, dir string) (map[str
 	files := map[string]string{}
 	group, ctx := errgroup.WithContext(ctx)
 	for name, args := range map[string][]string{
-		nodeProgram:        slices.Concat([]string{"build", "-tags", "grpcnotrace"}, shipped, []string{"./nodeplugin"}),
+		nodeProgram:        slices.Concat([]string{"build", "-tags", "grpcnotrace", "-gcflags=all=-l"}, shipped, []string{"./nodeplugin"}),
 		provisionerProgram: slices.Concat([]string{"build"}, shipped, []string{"./provisioner"}),
 		registrarProgram:   {"build", "-C", "internal/testbed", "-ldflags", "-s -w", "./registrar"},
 	} {
