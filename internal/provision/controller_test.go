@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -8,7 +9,13 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
+
+	"sharevol.dev/sharevol/internal/share"
+	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/volume"
 )
 
 // external-provisioner #447 and the library's own defaults: retries begin soon,
@@ -43,24 +50,23 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// Those that a busy share has sent away together do not come back together.
-func TestBusyRetriesAreScattered(t *testing.T) {
-	p := newPace(newLimits().retries)
-	var first, last time.Duration
-	for i := range 100 {
-		item := strconv.Itoa(i)
-		p.note(item, busy)
-		d := p.When(item)
-		if d < firstRetry/2 || d > firstRetry {
-			t.Errorf("delay %v", d)
+// Those that a share has sent away together do not come back together.
+func TestRetriesOfAShareAreScattered(t *testing.T) {
+	for kind, within := range map[failure][2]time.Duration{busy: {firstRetry / 2, firstRetry}, refused: {refusedRetry, refusedRetry * 3 / 2}} {
+		p := newPace(newLimits().retries)
+		first, last := within[1], within[0]
+		for i := range 100 {
+			item := strconv.Itoa(i)
+			p.note(item, kind)
+			d := p.When(item)
+			if d < within[0] || d > within[1] {
+				t.Errorf("%v: delay %v", kind, d)
+			}
+			first, last = min(first, d), max(last, d)
 		}
-		if i == 0 {
-			first, last = d, d
+		if last-first < (within[1]-within[0])/2 {
+			t.Errorf("%v: all within %v", kind, last-first)
 		}
-		first, last = min(first, d), max(last, d)
-	}
-	if last-first < firstRetry/4 {
-		t.Errorf("all within %v", last-first)
 	}
 }
 
@@ -150,4 +156,36 @@ func TestServedClaimsAreNotLookedAt(t *testing.T) {
 			t.Errorf("with the volume %q: shown %v", volumeName, got)
 		}
 	}
+}
+
+// The claims of a share that is set aside are left alone until it is back.
+func TestClaimsWaitForTheReturnOfTheirShare(t *testing.T) {
+	options := request1()
+	options.PVC.Spec.StorageClassName = &options.StorageClass.Name
+	options.PVC.Annotations = map[string]string{annStorageProvisioner: driver, annBetaStorageProvisioner: driver}
+	client := fake.NewClientset(options.StorageClass, options.PVC)
+	caches, err := NewCaches(client)
+	check(t, err)
+	shares := &fakeshare.Shares{}
+	shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrSetAside))
+	c := runController(t, client, Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Caches: caches}, 2)
+	failures := func() (n int) {
+		for _, action := range client.Actions() {
+			if action.Matches("create", "events") && action.(clienttesting.CreateAction).GetObject().(*v1.Event).Type == v1.EventTypeWarning || action.Matches("patch", "events") {
+				n++
+			}
+		}
+		return n
+	}
+	waitUntil(t, "a warning", func() bool { return failures() > 0 })
+	time.Sleep(4 * firstRetry)
+	if n := failures(); n != 1 {
+		t.Errorf("the claim has failed %d times within a second", n)
+	}
+	shares.Fail(nil)
+	c.Kick()
+	waitUntil(t, "the volume", func() bool {
+		_, err := client.CoreV1().PersistentVolumes().Get(ctx, "pvc-1", metav1.GetOptions{})
+		return err == nil
+	})
 }

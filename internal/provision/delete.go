@@ -36,7 +36,7 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
 	started := time.Now()
 	last, err := p.carryOut(klog.NewContext(ctx, logger), vol, pv)
-	p.noteBusy(pv.Name, err)
+	p.noteShare(pv.Name, err)
 	if vol.foreign {
 		p.noteConflict(err)
 	}

@@ -47,7 +47,7 @@ func runNames(t *testing.T, client *fake.Clientset, shares *fakeshare.Shares, wo
 // of each volume that it saved, the last that the library does for one: Run does not
 // wait for the library, and what makes an event reads the scheme that the next test's
 // controller adds its types to.
-func runController(t *testing.T, client *fake.Clientset, options Options, workers int) {
+func runController(t *testing.T, client *fake.Clientset, options Options, workers int) *Controller {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	options.Client = client
@@ -66,6 +66,7 @@ func runController(t *testing.T, client *fake.Clientset, options Options, worker
 		check(t, provisioner.Drain(draining))
 		waitUntil(t, "an event for each saved volume", func() bool { return told(t, client) })
 	})
+	return c
 }
 
 // told reports whether each volume that was saved has its event.

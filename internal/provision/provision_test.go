@@ -196,6 +196,10 @@ func TestRefusalsAreReported(t *testing.T) {
 	if _, _, err := f.Provision(ctx, request1()); err == nil || notes[1] != fmt.Sprint("1", busy) {
 		t.Errorf("%v, %v", err, notes)
 	}
+	f.shares.Err = fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrSetAside)
+	if _, _, err := f.Provision(ctx, request1()); err == nil || notes[2] != fmt.Sprint("1", refused) {
+		t.Errorf("%v, %v", err, notes)
+	}
 }
 
 // A volume that the cluster has at the same place, made by whatever driver, whose

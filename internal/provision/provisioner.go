@@ -144,7 +144,7 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 	}
 	started := time.Now()
 	created, err := p.create(ctx, r)
-	p.noteBusy(string(options.PVC.UID), err)
+	p.noteShare(string(options.PVC.UID), err)
 	p.noteConflict(err)
 	switch {
 	case errors.Is(err, dirs.ErrUntouched) && (ctx.Err() != nil || p.options.Lease() != nil):
@@ -182,9 +182,13 @@ func (p *Provisioner) create(ctx context.Context, r request) (dirs.Created, erro
 	})
 }
 
-func (p *Provisioner) noteBusy(item string, err error) {
-	if errors.Is(err, share.ErrBusy) {
+// noteShare has item tried again when its share may have time, or is back.
+func (p *Provisioner) noteShare(item string, err error) {
+	switch {
+	case errors.Is(err, share.ErrBusy):
 		p.options.Note(item, busy)
+	case errors.Is(err, share.ErrSetAside):
+		p.options.Note(item, refused)
 	}
 }
 

@@ -112,7 +112,7 @@ func (s *access) refusal() error {
 		return nil
 	}
 	s.probe(0) // if nobody had asked for the share for long
-	return fmt.Errorf("the share is set aside since %s and tried again every now and then: %w", s.since.UTC().Format(time.RFC3339), s.down)
+	return fmt.Errorf("%w since %s and tried again every now and then: %w", ErrSetAside, s.since.UTC().Format(time.RFC3339), s.down)
 }
 
 // begin returns the helper for one operation, which ends with end. It starts one

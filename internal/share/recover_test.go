@@ -37,7 +37,7 @@ func TestADeadShareIsSetAsideUntilItAnswers(t *testing.T) {
 			for range 3 {
 				started := time.Now()
 				err := f.create(nfs, "pvc-2")
-				if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, ErrUntouched) || !strings.Contains(err.Error(), "set aside since") {
+				if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, ErrUntouched) || !errors.Is(err, ErrSetAside) || !strings.Contains(err.Error(), "set aside since") {
 					t.Errorf("set aside: %v", err)
 				}
 				if waited := time.Since(started); waited > 200*time.Millisecond {

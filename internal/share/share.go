@@ -26,6 +26,9 @@ var (
 	// ErrBusy says that the server, or the program, does as much as it may at a time.
 	// It matches ErrUntouched, and the operation is worth another try soon.
 	ErrBusy = errors.New("the server is busy")
+	// ErrSetAside says that the share did not answer, or could not be mounted, some time ago.
+	// It matches ErrUntouched. Another try is of no use until Options.OnRecovery is called.
+	ErrSetAside = errors.New("the share is set aside")
 )
 
 // Ref says which share to work on and how to mount it. The same share under

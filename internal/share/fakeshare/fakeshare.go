@@ -43,6 +43,13 @@ type directory struct {
 	data bool // it is not empty
 }
 
+// Fail sets Err, also between two calls of others.
+func (s *Shares) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Err = err
+}
+
 // Waiting returns how many calls wait for Block.
 func (s *Shares) Waiting() int { return int(s.waiting.Load()) }
 
