@@ -15,15 +15,6 @@ import (
 	"sharevol.dev/sharevol/internal/volume"
 )
 
-// The indices of the volume cache: by the place of a volume's data, by every place above
-// that, and by share and its id. A place is a path, on whatever server: there are few of
-// the same on others, and each index takes memory for each volume.
-const (
-	indexAt     = "at"
-	indexWithin = "within"
-	indexShare  = "share"
-)
-
 // Caches are the informers of all that the provisioner watches: volumes of every
 // driver, claims and classes.
 type Caches struct {
@@ -35,15 +26,15 @@ type Caches struct {
 // adopted provisioners are told by them alone.
 func NewCaches(client kubernetes.Interface, adopted ...volume.Adoption) (*Caches, error) {
 	c := &Caches{adopted: adopted}
-	core, transform := client.CoreV1(), newSharing().transform
+	core, transform, located := client.CoreV1(), newSharing().transform, &located{of: c.keysOf}
 	var errs [3]error
 	c.volumes, errs[0] = newInformer(client, core.PersistentVolumes(), &v1.PersistentVolume{}, transform)
 	c.claims, errs[1] = newInformer(client, core.PersistentVolumeClaims(v1.NamespaceAll), &v1.PersistentVolumeClaim{}, transform)
 	c.classes, errs[2] = newInformer(client, client.StorageV1().StorageClasses(), &storagev1.StorageClass{}, transform)
 	return c, errors.Join(append(errs[:], c.volumes.AddIndexers(cache.Indexers{
-		indexAt:     c.volumeIndex(func(p place) []string { return []string{p.key()} }),
-		indexWithin: c.volumeIndex(place.above),
-		indexShare:  c.shareIndex,
+		indexAt:     located.index(func(k keys) []string { return k.at }),
+		indexWithin: located.index(func(k keys) []string { return k.within }),
+		indexShare:  located.index(func(k keys) []string { return k.share }),
 	}))...)
 }
 
@@ -217,16 +208,3 @@ func (c *Caches) shareID(s volume.Share) string {
 }
 
 func shareKey(s volume.Share) string { return volume.CanonicalServer(s.Server) + ":" + s.Path }
-
-func (c *Caches) shareIndex(object any) ([]string, error) {
-	pv, ok := object.(*v1.PersistentVolume)
-	if !ok {
-		return nil, nil
-	}
-	d, ok := c.directoryOf(pv)
-	id := idOf(pv, d)
-	if !ok || id == "" {
-		return nil, nil
-	}
-	return []string{shareKey(d.Share) + "#" + id}, nil
-}

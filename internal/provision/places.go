@@ -11,7 +11,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/cache"
 
 	"sharevol.dev/sharevol/internal/volume"
 )
@@ -188,22 +187,4 @@ func idOf(pv *v1.PersistentVolume, d volume.Directory) string {
 		return ""
 	}
 	return pv.Annotations[annShareID]
-}
-
-func (c *Caches) volumeIndex(keys func(place) []string) cache.IndexFunc {
-	return func(object any) ([]string, error) {
-		pv, ok := object.(*v1.PersistentVolume)
-		if !ok {
-			return nil, nil
-		}
-		d, ok := c.directoryOf(pv)
-		if !ok {
-			return nil, nil
-		}
-		var all []string
-		for _, p := range places(d, idOf(pv, d)) {
-			all = append(all, keys(p)...)
-		}
-		return all, nil
-	}
 }

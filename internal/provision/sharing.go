@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
@@ -69,7 +68,10 @@ func (s *sharing) meta(meta *metav1.ObjectMeta) {
 }
 
 // text gives a text that many have, once.
-func text[T ~string](s *sharing, t *T) { *t = first(s, []string{"text", string(*t)}, *t) }
+func text[T ~string](s *sharing, t *T) {
+	var room [described]byte
+	*t = first(s, description(room[:0]).and("text").and(string(*t)), *t)
+}
 
 // attributes does so with the texts of a volume's attributes, which are its own as a whole.
 func (s *sharing) attributes(of map[string]string) map[string]string {
@@ -91,9 +93,10 @@ func (s *sharing) texts(of map[string]string) map[string]string {
 	if of == nil {
 		return nil
 	}
-	parts := []string{"texts"}
+	var room [described]byte
+	parts := description(room[:0]).and("texts")
 	for _, key := range slices.Sorted(maps.Keys(of)) {
-		parts = append(parts, key, of[key])
+		parts = parts.and(key).and(of[key])
 	}
 	return first(s, parts, of)
 }
@@ -102,10 +105,11 @@ func (s *sharing) resources(of v1.ResourceList) v1.ResourceList {
 	if of == nil {
 		return nil
 	}
-	parts := []string{"resources"}
+	var room [described]byte
+	parts := description(room[:0]).and("resources")
 	for _, name := range slices.Sorted(maps.Keys(of)) {
 		quantity := of[name]
-		parts = append(parts, string(name), quantity.String(), string(quantity.Format))
+		parts = parts.and(string(name)).and(quantity.String()).and(string(quantity.Format))
 	}
 	return first(s, parts, of)
 }
@@ -114,9 +118,10 @@ func list[T ~string](s *sharing, of []T) []T {
 	if of == nil {
 		return nil
 	}
-	parts := []string{"list"}
+	var room [described]byte
+	parts := description(room[:0]).and("list")
 	for _, t := range of {
-		parts = append(parts, string(t))
+		parts = parts.and(string(t))
 	}
 	return first(s, parts, of)
 }
@@ -125,26 +130,34 @@ func pointer[T ~string](s *sharing, to *T) *T {
 	if to == nil {
 		return nil
 	}
-	return first(s, []string{"pointer", string(*to)}, to)
+	var room [described]byte
+	return first(s, description(room[:0]).and("pointer").and(string(*to)), to)
 }
 
-// first returns the value that was the first to be described by these parts.
-func first[T any](s *sharing, parts []string, value T) T {
-	var key strings.Builder
-	for _, part := range parts {
-		key.WriteString(strconv.Itoa(len(part)) + ":" + part)
-	}
-	if key.Len() > maxShared {
+// described is the room for most descriptions, which then take no memory of the heap.
+const described = 512
+
+// description is what makes two values equal: texts, none of which can be taken for two.
+type description []byte
+
+func (d description) and(part string) description {
+	d = append(strconv.AppendInt(d, int64(len(part)), 10), ':')
+	return append(d, part...)
+}
+
+// first returns the value that was the first to be described so.
+func first[T any](s *sharing, as description, value T) T {
+	if len(as) > maxShared {
 		return value
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known, ok := s.common[key.String()].(T); ok {
+	if known, ok := s.common[string(as)].(T); ok {
 		return known
 	}
 	if len(s.common) >= maxCommon {
 		clear(s.common)
 	}
-	s.common[key.String()] = value
+	s.common[string(as)] = value
 	return value
 }
