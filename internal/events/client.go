@@ -19,7 +19,7 @@ import (
 //
 // New events count as sent at once, too, and are sent one after the other until ctx ends: the
 // warnings at a pace, within half a minute; the Normal ones when the API server has time, at least
-// one in about a second. "Provisioning" goes after a second, and not at all if
+// one in about a second, and the most of them when there was no new one for 20 s. "Provisioning" goes after a second, and not at all if
 // "ProvisioningSucceeded" about the same object comes before it is sent. A repeated warning for
 // which there is no time at the pace is told by the next one.
 //
@@ -36,9 +36,9 @@ func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock, warni
 		_, err := by.CoreV1().Events(v1.NamespaceAll).CreateWithEventNamespaceWithContext(ctx, event)
 		return err
 	}
-	var whenIdle giveWay
+	whenIdle := &giveWay{}
 	return throttled{
-		Interface: client, by: by, throttle: newThrottle(clock), warningPace: warnings,
+		Interface: client, by: by, throttle: newThrottle(clock), warningPace: warnings, whenIdle: whenIdle,
 		normal:   newLater(whenIdle.timing(send), whenIdle.wait, hold, maxWaiting),
 		warnings: newLater(send, warnings.Wait, 0, 1+int(warnings.QPS()*float32(maxWait.Seconds()))),
 	}
@@ -50,6 +50,7 @@ type throttled struct {
 	throttle         *throttle
 	normal, warnings *later
 	warningPace      flowcontrol.RateLimiter
+	whenIdle         *giveWay
 }
 
 func (t throttled) CoreV1() corev1.CoreV1Interface {
@@ -87,6 +88,7 @@ func (s sink) PatchWithEventNamespace(event *v1.Event, data []byte) (*v1.Event, 
 func (s sink) CreateWithEventNamespaceWithContext(ctx context.Context, event *v1.Event) (*v1.Event, error) {
 	return s.throttled.throttle.once(event, func() (*v1.Event, error) {
 		if event.Type == v1.EventTypeNormal {
+			s.throttled.whenIdle.news()
 			s.throttled.normal.push(event) // or not at all
 			return event, nil
 		}

@@ -286,9 +286,15 @@ func TestWarningsHaveAPaceOfTheirOwn(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	record(v1.EventTypeNormal, "normal")
 	for i := range 10 {
 		record(v1.EventTypeWarning, fmt.Sprint("waits", i))
+	}
+	if client.whenIdle.last.Load() != nil {
+		t.Error("a warning counts as news of a Normal event")
+	}
+	record(v1.EventTypeNormal, "normal")
+	if client.whenIdle.last.Load() == nil {
+		t.Error("a Normal event is no news")
 	}
 	if got := len(inner.Actions()); got != 0 {
 		t.Errorf("%d were sent before their time", got)

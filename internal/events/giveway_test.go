@@ -18,9 +18,12 @@ func TestWhatIsNotUrgentGivesWay(t *testing.T) {
 			time.Sleep(takes)
 			return errors.New("refused")
 		})
-		for _, c := range []struct{ takes, idle time.Duration }{
-			{0, 0}, {3 * time.Millisecond, 150 * time.Millisecond}, {time.Minute, maxIdle}, {0, 0},
+		for _, c := range []struct{ news, takes, idle time.Duration }{
+			{quiet, 0, 0}, {0, 3 * time.Millisecond, 150 * time.Millisecond}, {quiet / 2, 3 * time.Millisecond, 150 * time.Millisecond},
+			{quiet, 3 * time.Millisecond, 15 * time.Millisecond}, {0, time.Minute, maxIdle}, {quiet, 0, 0},
 		} {
+			pace.news()
+			time.Sleep(c.news)
 			began := time.Now()
 			if err := pace.wait(t.Context()); err != nil || time.Since(began) != 0 {
 				t.Errorf("waited for %v: %v", time.Since(began), err)
