@@ -19,8 +19,9 @@ import (
 const heapGrowth = 50
 
 // most is how many processors the program uses at a time: for each it keeps memory and threads,
-// for 64 of them 7 MB more than for these. A call waits for mounts.
-const most = 2
+// for 64 of them 7 MB more than for these. A call waits for mounts. It is more than one or two
+// because each process that can't be started, for a disk or a scanner that hangs, holds one.
+const most = 4
 
 // spareMemory sets heapGrowth and most, unless whoever runs the program has set GOGC or
 // GOMAXPROCS.

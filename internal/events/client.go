@@ -18,10 +18,10 @@ import (
 // another event. What does not go out counts as sent, without an error.
 //
 // New events count as sent at once, too, and are sent one after the other until ctx ends: the
-// warnings at a pace, within half a minute; the Normal ones when the API server has time, at least
-// one in about a second, and the most of them when there was no new one for 20 s. "Provisioning" goes after a second, and not at all if
-// "ProvisioningSucceeded" about the same object comes before it is sent. A repeated warning for
-// which there is no time at the pace is told by the next one.
+// warnings at a pace, within half a minute; the Normal ones 4 a second, and 50 when there was no new
+// one for 20 s. "Provisioning" goes after a second, and not at all if "ProvisioningSucceeded" about
+// the same object comes before its turn. A repeated warning for which there is no time at the pace
+// is told by the next one.
 //
 // Everything else goes to client as it is, events that are sent in another way too.
 func Throttle(ctx context.Context, client, by kubernetes.Interface, warnings flowcontrol.RateLimiter) kubernetes.Interface {
@@ -39,7 +39,7 @@ func throttleBy(client, by kubernetes.Interface, clock clock.PassiveClock, warni
 	whenIdle := &giveWay{}
 	return throttled{
 		Interface: client, by: by, throttle: newThrottle(clock), warningPace: warnings, whenIdle: whenIdle,
-		normal:   newLater(whenIdle.timing(send), whenIdle.wait, hold, maxWaiting),
+		normal:   newLater(send, whenIdle.wait, hold, maxWaiting),
 		warnings: newLater(send, warnings.Wait, 0, 1+int(warnings.QPS()*float32(maxWait.Seconds()))),
 	}
 }

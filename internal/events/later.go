@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,25 +62,28 @@ func newLater(send func(context.Context, *v1.Event) error, pace func(context.Con
 
 // push has an event sent later, and returns false if too many wait already.
 func (l *later) push(event *v1.Event) bool {
-	select {
-	case l.room <- struct{}{}:
-	default:
-		return false
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	object := event.InvolvedObject.UID
+	if h := l.begun[object]; h != nil && event.Reason == succeededReason {
+		h.event = nil // and its room is that of this one
+		delete(l.begun, object)
+		if len(l.held) > 2*len(l.begun)+100 {
+			l.held = slices.DeleteFunc(l.held, func(h *held) bool { return h.event == nil })
+		}
+	} else {
+		select {
+		case l.room <- struct{}{}:
+		default:
+			return false
+		}
+	}
 	if event.Reason == provisioningReason {
 		h := &held{event, time.Now().Add(l.hold)}
 		l.held = append(l.held, h)
 		l.begun[object] = h
 	} else {
 		l.ready = append(l.ready, event)
-	}
-	if h := l.begun[object]; h != nil && event.Reason == succeededReason {
-		h.event = nil
-		delete(l.begun, object)
-		<-l.room
 	}
 	select {
 	case l.wake <- struct{}{}:

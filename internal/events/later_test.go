@@ -124,3 +124,28 @@ func TestEventsThatWaitAreBounded(t *testing.T) {
 		t.Errorf("%q were sent, want %q", o.sent, want)
 	}
 }
+
+// Where there is no room, what a claim has come to is told still in the place of its beginning.
+func TestSuccessTakesTheRoomOfItsBeginning(t *testing.T) {
+	o := newOutbox(time.Hour)
+	o.room = make(chan struct{}, 2)
+	o.add(provisioningReason, "a")
+	o.add(provisioningReason, "b")
+	o.add("Other", "c") // there is no room
+	o.add(succeededReason, "a")
+	o.add(succeededReason, "b")
+	o.want(t, 0, "ProvisioningSucceeded a", "ProvisioningSucceeded b")
+}
+
+// What is not to be sent any more is forgotten, also while there is always something to be sent.
+func TestWhatHasSucceededIsForgotten(t *testing.T) {
+	o := newOutbox(time.Hour)
+	for i := range 1000 {
+		object := types.UID(fmt.Sprint(i))
+		o.add(provisioningReason, object)
+		o.add(succeededReason, object)
+	}
+	if len(o.held) > 200 || len(o.room) != 1000 {
+		t.Errorf("%d are held, %d wait", len(o.held), len(o.room))
+	}
+}

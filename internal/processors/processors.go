@@ -39,9 +39,17 @@ func add(n int) {
 	set()
 }
 
-// set has one processor for each process that is being started, besides the few.
+// spare is how many processors there are for processes that are being started. To change their
+// number waits for each that one has: it must not happen with the second.
+const spare = 4
+
+// set has a processor for each process that is being started, besides the few.
 func set() {
-	if want := few + starting; few > 0 && want != runtime.GOMAXPROCS(0) {
+	want := few
+	if starting > 0 {
+		want += max(starting, spare)
+	}
+	if few > 0 && want != runtime.GOMAXPROCS(0) {
 		runtime.GOMAXPROCS(want)
 	}
 }

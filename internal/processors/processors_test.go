@@ -21,15 +21,24 @@ func TestEachProcessThatIsStartedHasAProcessor(t *testing.T) {
 	early := Starting()
 	want(before) // nobody has asked for few
 	Use(1)
-	want(2)
+	want(1 + spare)
 	early()
 	want(1)
 	first, second := Starting(), Starting()
-	want(3)
+	want(1 + spare)
 	first()
 	first()
-	want(2)
+	want(1 + spare)
 	second()
+	want(1)
+	var ends []func()
+	for range spare + 2 {
+		ends = append(ends, Starting())
+	}
+	want(1 + spare + 2)
+	for _, end := range ends {
+		end()
+	}
 	want(1)
 	var all sync.WaitGroup
 	for range 20 {

@@ -52,7 +52,7 @@ func TestPace(t *testing.T) {
 
 // Those that a share has sent away together do not come back together.
 func TestRetriesOfAShareAreScattered(t *testing.T) {
-	for kind, within := range map[failure][2]time.Duration{busy: {firstRetry / 2, firstRetry}, refused: {refusedRetry, refusedRetry * 3 / 2}} {
+	for kind, within := range map[failure][2]time.Duration{busy: {firstRetry / 2, firstRetry}, aside: {refusedRetry, refusedRetry * 3 / 2}} {
 		p := newPace(newLimits().retries)
 		first, last := within[1], within[0]
 		for i := range 100 {
@@ -161,6 +161,7 @@ func TestServedClaimsAreNotLookedAt(t *testing.T) {
 // The claims of a share that is set aside are left alone until it is back.
 func TestClaimsWaitForTheReturnOfTheirShare(t *testing.T) {
 	options := request1()
+	options.StorageClass.Name = "of-a-dead-share" // TestMetrics counts those of the usual one
 	options.PVC.Spec.StorageClassName = &options.StorageClass.Name
 	options.PVC.Annotations = map[string]string{annStorageProvisioner: driver, annBetaStorageProvisioner: driver}
 	client := fake.NewClientset(options.StorageClass, options.PVC)

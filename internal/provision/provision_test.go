@@ -197,7 +197,7 @@ func TestRefusalsAreReported(t *testing.T) {
 		t.Errorf("%v, %v", err, notes)
 	}
 	f.shares.Err = fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrSetAside)
-	if _, _, err := f.Provision(ctx, request1()); err == nil || notes[2] != fmt.Sprint("1", refused) {
+	if _, _, err := f.Provision(ctx, request1()); err == nil || notes[2] != fmt.Sprint("1", aside) {
 		t.Errorf("%v, %v", err, notes)
 	}
 }

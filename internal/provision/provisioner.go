@@ -188,7 +188,7 @@ func (p *Provisioner) noteShare(item string, err error) {
 	case errors.Is(err, share.ErrBusy):
 		p.options.Note(item, busy)
 	case errors.Is(err, share.ErrSetAside):
-		p.options.Note(item, refused)
+		p.options.Note(item, aside)
 	}
 }
 

@@ -11,11 +11,13 @@ import (
 
 // The pace of retries. A claim or volume that fails is tried again after firstRetry,
 // then after twice as long each time, at most every lastRetry, for ever; all of
-// them together retryRate times a second. Where only a change of something else can
-// help, it begins with refusedRetry: a change of the claim and the return of the share are
-// acted on at once. (It is clearly longer than the minute in which the same event is not
-// sent again, so that each such retry counts in it.) One whose share was busy waits for
-// busyRetry at most: nothing is wrong with it.
+// them together retryRate times a second. A claim that can't be served as it is
+// begins with refusedRetry: only a change of it or its class can help, and a
+// change of the claim is acted on at once. (It is clearly longer than the minute in
+// which the same event is not sent again, so that each such retry counts in it.) What waits
+// for a share that is set aside goes on with that: it is tried at once when the share is back,
+// and in between in case that its class or secret names another by now. One whose share was
+// busy waits for busyRetry at most: nothing is wrong with it.
 const (
 	firstRetry   = 250 * time.Millisecond
 	lastRetry    = 5 * time.Minute
@@ -41,7 +43,8 @@ type pace struct {
 type failure int
 
 const (
-	refused failure = iota + 1 // by the claim's or its class's fault, or the share is set aside
+	refused failure = iota + 1 // by the claim's or its class's fault
+	aside                      // the share is set aside
 	busy                       // the share had no time for it
 )
 
@@ -80,10 +83,10 @@ func (p *pace) When(item any) time.Duration {
 	p.mu.Unlock()
 	switch kind {
 	case refused:
-		// Scattered: hundreds that a dead share has sent away would take the program's time
-		// from others when they come back together.
-		wait := p.refusals.When(item)
-		return min(wait+rand.N(wait/2), lastRetry)
+		return p.refusals.When(item)
+	case aside:
+		// Scattered: hundreds at once would take the program's time from others.
+		return refusedRetry + rand.N(refusedRetry/2)
 	case busy:
 		// Scattered: those that were sent away together would come back together, and
 		// all but a few be sent away again. (1000 operations of 110 ms took 23 s so, and

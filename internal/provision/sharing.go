@@ -70,7 +70,7 @@ func (s *sharing) meta(meta *metav1.ObjectMeta) {
 // text gives a text that many have, once.
 func text[T ~string](s *sharing, t *T) {
 	var room [described]byte
-	*t = first(s, description(room[:0]).and("text").and(string(*t)), *t)
+	*t = T(first(s, description(room[:0]).and("text").and(string(*t)), string(*t)))
 }
 
 // attributes does so with the texts of a volume's attributes, which are its own as a whole.
