@@ -17,12 +17,15 @@ type clients struct {
 }
 
 // warningShare is what warnings may take, of what the work may take: many of them at once, too,
-// cost the API server the time in which it could bind claims. The first go at once.
-const warningShare = 0.05
+// cost the API server the time in which it could bind claims. The first few go at once.
+const (
+	warningShare = 0.05
+	warningsSoon = 10
+)
 
 // warningPace is that of warnings.
 func (c Config) warningPace() flowcontrol.RateLimiter {
-	return flowcontrol.NewTokenBucketRateLimiter(float32(c.KubeAPIQPS)*warningShare, max(1, int(float32(c.KubeAPIBurst)*warningShare)))
+	return flowcontrol.NewTokenBucketRateLimiter(float32(c.KubeAPIQPS)*warningShare, max(1, min(warningsSoon, int(float32(c.KubeAPIBurst)*warningShare))))
 }
 
 func newClients(config Config, fence *election.Fence) (clients, error) {
