@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,17 +54,28 @@ func scan(path string) error {
 			opened <- (*unix.FanotifyEventMetadata)(unsafe.Pointer(&buffer[0])).Fd
 		}
 	}()
-	told := make(chan error, 1)
+	told, ended := make(chan bool), make(chan bool)
 	go func() {
-		_, err := os.Stdin.Read(make([]byte, 1))
-		told <- err
+		defer close(ended) // with the test
+		if n, _ := os.Stdin.Read(make([]byte, 1)); n == 1 {
+			close(told)
+			_, _ = io.Copy(io.Discard, os.Stdin)
+		}
 	}()
-	first := <-opened
-	select {
-	case <-told:
-	case <-time.After(stall):
-	}
-	for fd := first; ; fd = <-opened {
+	for first := true; ; first = false {
+		var fd int32
+		select {
+		case fd = <-opened:
+		case <-ended:
+			return nil
+		}
+		if first {
+			select {
+			case <-told:
+			case <-ended:
+			case <-time.After(stall):
+			}
+		}
 		var answer [8]byte
 		binary.NativeEndian.PutUint32(answer[:], uint32(fd))
 		binary.NativeEndian.PutUint32(answer[4:], unix.FAN_ALLOW)
