@@ -2,6 +2,7 @@ package provision
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -239,6 +240,25 @@ func TestDeleteAsksWhetherTheVolumeIsToGoStill(t *testing.T) {
 			if dirs := shares.Dirs(); !slices.Equal(dirs, []string{"nfs.example.com:/srv/volumes/pvc-1"}) {
 				t.Errorf("%s, %s: directories %v", name, policy, dirs)
 			}
+		}
+	}
+}
+
+// A deletion waits for its share as a claim does, and changes nothing meanwhile.
+func TestDeletionsWaitForTheirShare(t *testing.T) {
+	shares := &fakeshare.Shares{}
+	pv := provisioned(t, shares, "1")
+	f := fixtureWith(t, shares, pv)
+	var notes []string
+	f.options.Note = func(item string, kind failure) { notes = append(notes, fmt.Sprint(item, kind)) }
+	for cause, kind := range map[error]failure{share.ErrBusy: busy, share.ErrSetAside: aside} {
+		notes = nil
+		shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, cause))
+		if err := f.Delete(ctx, pv); !errors.Is(err, cause) || !slices.Equal(notes, []string{fmt.Sprint(pv.Name, kind)}) {
+			t.Errorf("%v: %v, noted %v", cause, err, notes)
+		}
+		if there := shares.Dirs(); len(there) != 1 {
+			t.Errorf("%v: left %v", cause, there)
 		}
 	}
 }
