@@ -8,7 +8,7 @@ import (
 
 const (
 	// busyPause is what is between two events that are not urgent: 4 a second, in a burst of claims
-	// one for each 25 to 80 claims that are made, at 8 requests each.
+	// one for each 20 to 80 claims that are made, at 8 requests each.
 	busyPause = 250 * time.Millisecond
 	// quiet is how long there is nothing new when a burst is over: with 20,000 volumes there, the
 	// last of 1,000 claims is bound 16 s after it has its volume.
