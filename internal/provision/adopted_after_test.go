@@ -45,14 +45,15 @@ func TestForeignVolumeIsDeletedOnceByWhomever(t *testing.T) {
 	s := newSoil(t)
 	pv, file := s.old("/team/ns/notes")
 	_, theirs := s.adopting(pv)
-	check(t, theirs.Delete(ctx, pv))
+	keepDeleted(theirs.options.Client)
+	check(t, done(theirs.Delete(ctx, pv)))
 	live, err := theirs.options.Client.CoreV1().PersistentVolumes().Get(ctx, pv.Name, metav1.GetOptions{})
 	check(t, err)
 	check(t, os.MkdirAll(filepath.Dir(file), 0o755))
 	check(t, os.WriteFile(file, nil, 0o600))
 	_, again := s.adopting(live)
 	for range 2 {
-		check(t, again.Delete(ctx, pv)) // as the cache has it
+		check(t, done(again.Delete(ctx, pv))) // as the cache has it
 	}
 	exists(t, file, "what came later")
 }
@@ -69,14 +70,14 @@ func TestVolumeThatHoldsAShareStays(t *testing.T) {
 		s := newSoil(t)
 		pv, file := s.old("/team/ns")
 		_, theirs := s.adopting(pv, class)
-		if err := theirs.Delete(ctx, pv); err == nil || !strings.Contains(err.Error(), "is or holds the share "+class.Parameters["server"]+":") {
+		if err := done(theirs.Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), "is or holds the share "+class.Parameters["server"]+":") {
 			t.Errorf("got %v", err)
 		}
 		exists(t, file, class.Parameters["share"])
 		mine, precious := s.mustProvision(s.in(cluster), asking("mine", "nfs", "/", "team/ns", "retain"))
 		mine.Spec.CSI.VolumeAttributes["onDelete"] = "delete"
 		ours := s.in(cluster, mine, class)
-		if err := ours.Delete(ctx, mine); err == nil || !strings.Contains(err.Error(), "is or holds the share") {
+		if err := done(ours.Delete(ctx, mine)); err == nil || !strings.Contains(err.Error(), "is or holds the share") {
 			t.Errorf("got %v", err)
 		}
 		exists(t, precious, class.Parameters["share"])
@@ -84,7 +85,7 @@ func TestVolumeThatHoldsAShareStays(t *testing.T) {
 	s := newSoil(t)
 	pv, _ := s.old("/team/ns")
 	_, theirs := s.adopting(pv, classOf("other", "/team/ns"), classOf("nfs", "/team/ns2"))
-	check(t, theirs.Delete(ctx, pv))
+	check(t, done(theirs.Delete(ctx, pv)))
 	// The root of what is adopted, as a driver of another name sees it.
 	_, theirs = s.adopting()
 	if err := theirs.checkNoShare(ctx, volume.Directory{Share: volume.Share{Server: "nfs", Path: "/"}, SubDir: "team"}); err == nil {
@@ -109,7 +110,7 @@ func TestInTreeVolumeAfterItsAdoption(t *testing.T) {
 	p := s.in(cluster, intree, mine)
 	_, _, err = p.Provision(ctx, asking("new", "nfs", "/team", "another", "delete"))
 	check(t, err)
-	check(t, p.Delete(ctx, mine))
+	check(t, done(p.Delete(ctx, mine)))
 	s.refused(p, asking("late", "nfs", "/team", "kept", "delete"), "is in use by volume pvc-intree")
 	s.refused(p, asking("late", "nfs", "/", "team/kept/below", "delete"), "is in use by volume pvc-intree")
 }

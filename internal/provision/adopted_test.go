@@ -86,7 +86,7 @@ func TestForeignVolumesAndServersOfTwoNames(t *testing.T) {
 		second := oldVolume(t, "pvc-second", "/team/ns", "")
 		second.Annotations, second.Spec.NFS.Server = nil, server
 		_, theirs := s.adopting(pv, second)
-		err := theirs.Delete(ctx, pv)
+		err := done(theirs.Delete(ctx, pv))
 		if want != "" {
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "pvc-second") {
 				t.Errorf("%s: %v", server, err)
@@ -104,7 +104,7 @@ func TestForeignVolumesAndServersOfTwoNames(t *testing.T) {
 	mine, precious := s.mustProvision(s.in(cluster), asking("mine", "192.0.2.1", "/", "team/ns/mine", "delete"))
 	above, _ := s.old("/team/ns")
 	ours, _ := s.adopting(mine, above)
-	if err := ours.Delete(ctx, mine); err == nil || !strings.Contains(err.Error(), "is in use by volume pvc-old") {
+	if err := done(ours.Delete(ctx, mine)); err == nil || !strings.Contains(err.Error(), "is in use by volume pvc-old") {
 		t.Errorf("got %v", err)
 	}
 	exists(t, precious, "below a foreign volume of another name")
@@ -172,7 +172,7 @@ func TestForeignVolumeInConflictHasTheRecordsLookedThrough(t *testing.T) {
 	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
 	_, err := shares.Create(ctx, share.Ref{Share: oldProvisioner.Share}, dirs.Create{SubDir: "ns/below", Owner: dirs.Owner{Cluster: cluster, Volume: "pvc-gone"}})
 	check(t, err)
-	if err := f.named(oldProvisioner.Name).Delete(ctx, pv); !errors.Is(err, dirs.ErrConflict) {
+	if err := done(f.named(oldProvisioner.Name).Delete(ctx, pv)); !errors.Is(err, dirs.ErrConflict) {
 		t.Errorf("got %v", err)
 	}
 	if len(f.conflicts) != 1 {

@@ -62,15 +62,15 @@ func newNamed(client kubernetes.Interface, provisioner *Provisioner, f format, s
 	n := named{
 		claims: &kicked{
 			SharedIndexInformer: caches.claims, mine: claimOf(f.name()), waits: claimWaits,
-			unsaved: shared.unsaved, outgoing: provisioner.outgoing,
+			unsaved: shared.unsaved,
 		},
 		volumes: &kicked{
 			SharedIndexInformer: caches.volumes, mine: served(volumeOf(f.name()), provisioner.as(f, nil)), waits: volumeWaits,
-			unsaved: shared.unsaved, outgoing: provisioner.outgoing,
+			unsaved: shared.unsaved,
 		},
 	}
 	saver := saving{
-		Interface: client, unsaved: shared.unsaved, outgoing: provisioner.outgoing,
+		Interface: client, unsaved: shared.unsaved,
 		recorder: shared.events.NewRecorder(scheme.Scheme, v1.EventSource{Component: f.name()}),
 	}
 	n.controller = controller.NewProvisionController(saver, f.name(), provisioner.as(f, pace.note),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -21,14 +22,35 @@ import (
 )
 
 // Delete does with the directory of pv what pv says: removes it, moves it aside or
-// leaves it. It refuses every PersistentVolume that neither this provisioner nor one
-// that it stands in for can have made, and one whose directory another volume uses
-// too. It stops when ctx ends; a repeated call resumes.
+// leaves it. Then it deletes the PersistentVolume itself, and tells the library, by an
+// IgnoredError, that nothing is left to do: the library would delete whatever has the
+// name by then, and take the finalizer off by its cache. It refuses every PersistentVolume
+// that neither this provisioner nor one that it stands in for can have made, and one whose
+// directory another volume uses too. It stops when ctx ends; a repeated call resumes.
 func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
 	if !p.enter(ctx, pv.Name, p.calls.deletions) {
 		return errStopping
 	}
 	defer p.calls.leave(pv.Name, p.calls.deletions)
+	err := p.remove(ctx, pv)
+	p.noteShare(pv.Name, err)
+	switch {
+	case err == nil:
+		return errDeleted
+	case errors.Is(err, errVolumeGone):
+		klog.FromContext(ctx).Info("PersistentVolume no longer exists; nothing to do", "volume", pv.Name)
+		return &controller.IgnoredError{Reason: errVolumeGone.Error()}
+	case ctx.Err() != nil || p.options.Lease() != nil:
+		return errStopping
+	}
+	return err
+}
+
+// errDeleted tells the library that a deletion is complete. It finds it only unwrapped.
+var errDeleted = &controller.IgnoredError{Reason: "the PersistentVolume is deleted"}
+
+// remove does with the directory of pv what pv says, and deletes pv.
+func (p *Provisioner) remove(ctx context.Context, pv *v1.PersistentVolume) error {
 	vol, err := p.format.read(pv)
 	if err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
@@ -36,23 +58,57 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
 	started := time.Now()
 	last, err := p.carryOut(klog.NewContext(ctx, logger), vol, pv)
-	p.noteShare(pv.Name, err)
 	if vol.foreign {
 		p.noteConflict(err)
 	}
-	switch {
-	case errors.Is(err, errVolumeGone):
-		logger.Info("The volume is gone from the API server: there is nothing left to be done")
-		return &controller.IgnoredError{Reason: errVolumeGone.Error()} // there is nothing to delete for the controller, either
-	case err != nil && (ctx.Err() != nil || p.options.Lease() != nil):
-		return errStopping
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	fault.Point("directory-gone")
-	p.outgoing.put(last)
-	logger.Info("Done with the volume directory", "onDelete", vol.OnDelete, "duration", time.Since(started))
+	if err := p.deletePV(ctx, pv, last); err != nil {
+		return err
+	}
+	logger.Info("PersistentVolume deleted", "onDelete", vol.OnDelete, "duration", time.Since(started))
 	return nil
+}
+
+// finalizer is what the controller library puts on PersistentVolumes.
+const finalizer = "external-provisioner.volume.kubernetes.io/finalizer"
+
+// deleteAttempts bounds how often a PersistentVolume that others change meanwhile is
+// deleted anew; the queue tries again later.
+const deleteAttempts = 5
+
+// deletePV deletes pv, whose directory is done with, only as it was seen last: somebody
+// may have given it to another claim since. When it has changed, it is confirmed anew.
+// Finalizers of others stay, and so does the PersistentVolume until they are gone.
+func (p *Provisioner) deletePV(ctx context.Context, pv, last *v1.PersistentVolume) (err error) {
+	for range deleteAttempts {
+		if last.DeletionTimestamp == nil {
+			only := metav1.Preconditions{UID: &last.UID, ResourceVersion: &last.ResourceVersion}
+			err = p.options.Client.CoreV1().PersistentVolumes().Delete(ctx, last.Name, metav1.DeleteOptions{Preconditions: &only})
+		}
+		if err == nil && slices.Contains(last.Finalizers, finalizer) {
+			err = p.dropFinalizer(ctx, last)
+		}
+		if !apierrors.IsConflict(err) {
+			break
+		}
+		if last, err = p.confirm(ctx, pv); err != nil {
+			return err
+		}
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("the directory is done with, but PersistentVolume %s can't be deleted: %w", pv.Name, err)
+	}
+	return nil
+}
+
+// dropFinalizer takes our finalizer off pv, whatever else has changed there.
+func (p *Provisioner) dropFinalizer(ctx context.Context, pv *v1.PersistentVolume) error {
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"$deleteFromPrimitiveList/finalizers":[%q]}}`, pv.UID, finalizer)
+	_, err := p.options.Client.CoreV1().PersistentVolumes().Patch(ctx, pv.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	return err
 }
 
 // carryOut does with a volume's directory what its policy says. It returns the volume as

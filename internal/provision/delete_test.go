@@ -42,7 +42,7 @@ func TestDeletePolicies(t *testing.T) {
 			pv := provisioned(t, shares, "1", "onDelete", policy)
 			f := fixtureWith(t, shares, pv)
 			for range 2 {
-				check(t, f.Delete(ctx, pv))
+				check(t, done(f.Delete(ctx, pv)))
 				if dirs := shares.Dirs(); !slices.Equal(dirs, left) {
 					t.Errorf("left %v", dirs)
 				}
@@ -117,7 +117,7 @@ func TestDeleteSparesWhatAnotherVolumeUses(t *testing.T) {
 		pv := provisioned(t, shares, "1", "subDir", "a/b")
 		other := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "other"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: source}}
 		f := fixtureWith(t, shares, pv, other)
-		return shares, f, pv, f.Delete(ctx, pv)
+		return shares, f, pv, done(f.Delete(ctx, pv))
 	}
 	for name, source := range inUse {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestDeleteSparesWhatAnotherVolumeUses(t *testing.T) {
 				t.Error("removed")
 			}
 			check(t, f.client.CoreV1().PersistentVolumes().Delete(ctx, "other", metav1.DeleteOptions{}))
-			check(t, f.Delete(ctx, pv)) // whatever the cache still says
+			check(t, done(f.Delete(ctx, pv))) // whatever the cache still says
 		})
 	}
 	for name, source := range apart {
@@ -148,7 +148,7 @@ func TestDeleteKnowsTheShareByItsID(t *testing.T) {
 	other := pv.DeepCopy()
 	other.Name, other.Spec.CSI.VolumeAttributes["server"] = "other", "alias.example.com"
 	other.Spec.CSI.VolumeAttributes["share"] = "/exports/srv/volumes"
-	if err := fixtureWith(t, shares, pv, other).Delete(ctx, pv); err == nil || !strings.Contains(err.Error(), "volume other") {
+	if err := done(fixtureWith(t, shares, pv, other).Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), "volume other") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -158,7 +158,7 @@ func TestRetainNeedsNoServer(t *testing.T) {
 	shares := &fakeshare.Shares{}
 	pv := provisioned(t, shares, "1", "onDelete", "retain")
 	shares.Err = errors.Join(dirs.ErrUntouched, share.ErrNoAnswer)
-	check(t, fixtureWith(t, shares, pv).Delete(ctx, pv))
+	check(t, done(fixtureWith(t, shares, pv).Delete(ctx, pv)))
 }
 
 func TestRecordsWithoutVolumeAndClaimAreDropped(t *testing.T) {

@@ -50,7 +50,7 @@ func TestForeignVolumes(t *testing.T) {
 			before := stock(shares)
 			f := fixtureWith(t, shares, append(oldClasses(), &pv)...)
 			outcome := "deleted\n"
-			if err := f.named(pv.Annotations[annProvisionedBy]).Delete(ctx, &pv); err != nil {
+			if err := done(f.named(pv.Annotations[annProvisionedBy]).Delete(ctx, &pv)); err != nil {
 				outcome = "refused: " + err.Error() + "\n"
 			}
 			after := shares.Dirs()
@@ -142,7 +142,7 @@ func TestForeignVolumesSpareWhatAnotherVolumeUses(t *testing.T) {
 			pv := oldVolume(t, "pvc-1", "/srv/k8s/a/b/team-data", "nfs-delete")
 			other := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "other"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: source}}
 			f := fixtureWith(t, shares, append(oldClasses(), pv, other)...)
-			err := f.named(oldProvisioner.Name).Delete(ctx, pv)
+			err := done(f.named(oldProvisioner.Name).Delete(ctx, pv))
 			if err == nil || !strings.Contains(err.Error(), "is in use by volume other") {
 				t.Errorf("got %v", err)
 			}
@@ -151,7 +151,7 @@ func TestForeignVolumesSpareWhatAnotherVolumeUses(t *testing.T) {
 			}
 			check(t, f.client.CoreV1().PersistentVolumes().Delete(ctx, "other", metav1.DeleteOptions{}))
 			for range 2 {
-				check(t, f.named(oldProvisioner.Name).Delete(ctx, pv))
+				check(t, done(f.named(oldProvisioner.Name).Delete(ctx, pv)))
 			}
 			if after := shares.Dirs(); len(after) != len(before)-1 {
 				t.Errorf("left %v", after)
@@ -166,11 +166,11 @@ func TestForeignVolumeThatIsMissing(t *testing.T) {
 	shares := &fakeshare.Shares{}
 	pv := oldVolume(t, "pvc-9", "/srv/k8s/missing", "nfs-delete")
 	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
-	if err := f.named(oldProvisioner.Name).Delete(ctx, pv); err == nil || !strings.Contains(err.Error(), "is not there") {
+	if err := done(f.named(oldProvisioner.Name).Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), "is not there") {
 		t.Errorf("got %v", err)
 	}
 	shares.SetID(oldProvisioner.Share, "an-id")
-	check(t, f.named(oldProvisioner.Name).Delete(ctx, pv))
+	check(t, done(f.named(oldProvisioner.Name).Delete(ctx, pv)))
 
 	ours := oldVolume(t, "pvc-8", "/srv/k8s/ours", "nfs-delete")
 	ours.Annotations[annShareID] = "an-id"
@@ -178,7 +178,7 @@ func TestForeignVolumeThatIsMissing(t *testing.T) {
 	shares.SetID(oldProvisioner.Share, "another-id")
 	there := oldVolume(t, "pvc-1", "/srv/k8s/victim", "nfs-delete")
 	f = fixtureWith(t, shares, append(oldClasses(), there, ours)...)
-	if err := f.named(oldProvisioner.Name).Delete(ctx, there); err == nil || !strings.Contains(err.Error(), dirs.ErrOtherShare.Error()) {
+	if err := done(f.named(oldProvisioner.Name).Delete(ctx, there)); err == nil || !strings.Contains(err.Error(), dirs.ErrOtherShare.Error()) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -211,10 +211,10 @@ func TestAdoptedClassMakesInTreeVolumes(t *testing.T) {
 	moved := pv.DeepCopy()
 	moved.Spec.NFS.Path = "/srv/k8s/victim"
 	shares.Put(oldProvisioner.Share, "victim")
-	if err := f.named(oldProvisioner.Name).Delete(ctx, moved); err == nil {
+	if err := done(f.named(oldProvisioner.Name).Delete(ctx, moved)); err == nil {
 		t.Error("a volume whose path was changed is deleted")
 	}
-	check(t, f.named(oldProvisioner.Name).Delete(ctx, pv))
+	check(t, done(f.named(oldProvisioner.Name).Delete(ctx, pv)))
 	if dirs := shares.Dirs(); !slices.Equal(dirs, []string{"nfs.example.com:/srv/k8s/victim"}) {
 		t.Errorf("left %v", dirs)
 	}
@@ -229,18 +229,18 @@ func TestForeignVolumeIsDeletedOnce(t *testing.T) {
 	pv.UID = "first"
 	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
 	p := f.named(oldProvisioner.Name)
-	check(t, p.Delete(ctx, pv))
+	keepDeleted(f.client)
+	check(t, done(p.Delete(ctx, pv)))
 	shares.Put(oldProvisioner.Share, "victim")
-	check(t, p.Delete(ctx, pv))
+	check(t, done(p.Delete(ctx, pv)))
 	if !slices.Contains(shares.Dirs(), "nfs.example.com:/srv/k8s/victim") {
 		t.Error("what came later is gone")
 	}
 	later := oldVolume(t, "pvc-1", "/srv/k8s/victim", "nfs-delete")
 	later.UID = "a later one of this name"
-	check(t, f.client.CoreV1().PersistentVolumes().Delete(ctx, "pvc-1", metav1.DeleteOptions{}))
-	_, err := f.client.CoreV1().PersistentVolumes().Create(ctx, later, metav1.CreateOptions{})
+	_, err := f.client.CoreV1().PersistentVolumes().Update(ctx, later, metav1.UpdateOptions{})
 	check(t, err)
-	check(t, p.Delete(ctx, later))
+	check(t, done(p.Delete(ctx, later)))
 	if slices.Contains(shares.Dirs(), "nfs.example.com:/srv/k8s/victim") {
 		t.Error("a later volume of this name is not deleted")
 	}

@@ -16,11 +16,9 @@ import (
 // any other way.
 type kicked struct {
 	cache.SharedIndexInformer
-	mine  func(object any) bool // what this controller is told of
-	waits func(object any) bool // for a retry
-	// Of all names.
-	unsaved  *unsaved
-	outgoing *outgoing
+	mine    func(object any) bool // what this controller is told of
+	waits   func(object any) bool // for a retry
+	unsaved *unsaved              // of all names
 
 	mu       sync.Mutex
 	handlers []cache.ResourceEventHandler
@@ -28,7 +26,7 @@ type kicked struct {
 
 // AddEventHandlerWithResyncPeriod is what the library calls.
 func (k *kicked) AddEventHandlerWithResyncPeriod(handler cache.ResourceEventHandler, period time.Duration) (cache.ResourceEventHandlerRegistration, error) {
-	handler = ofMine{handler, k.mine, k.outgoing}
+	handler = ofMine{handler, k.mine}
 	k.mu.Lock()
 	k.handlers = append(k.handlers, handler)
 	k.mu.Unlock()
@@ -48,25 +46,18 @@ func (k *kicked) AddIndexers(indexers cache.Indexers) error {
 	return k.SharedIndexInformer.AddIndexers(missing)
 }
 
-// GetStore returns the cache for the library, which takes a volume out of it as soon
-// as it has asked the API server to delete that. Another finalizer may hold the volume
-// for long, and Caches must know of it until it is gone: only the watch removes it. The
-// library adds each volume that it made, saved or not: one that is not would keep its
-// claim from being looked at again. It also writes finalizers into the volumes that it
-// gets, before it knows whether the API server takes them, and whether they are of its
-// name: it gets copies. And it would go on with a volume that it has deleted a moment
-// ago, until the cache knows that, too: it does not get that.
+// GetStore returns the cache for the library, which adds each volume that it made, saved
+// or not: one that is not would keep its claim from being looked at again. It also writes
+// finalizers into the volumes that it gets, before it knows whether the API server takes
+// them, and whether they are of its name: it gets copies.
 func (k *kicked) GetStore() cache.Store {
-	return guarded{Store: k.SharedIndexInformer.GetStore(), unsaved: k.unsaved, outgoing: k.outgoing}
+	return guarded{Store: k.SharedIndexInformer.GetStore(), unsaved: k.unsaved}
 }
 
 type guarded struct {
 	cache.Store
-	unsaved  *unsaved
-	outgoing *outgoing
+	unsaved *unsaved
 }
-
-func (guarded) Delete(any) error { return nil }
 
 func (g guarded) Add(object any) error {
 	if pv, ok := object.(*v1.PersistentVolume); ok && g.unsaved.has(pv.Name) {
@@ -78,9 +69,6 @@ func (g guarded) Add(object any) error {
 func (g guarded) GetByKey(key string) (object any, exists bool, err error) {
 	object, exists, err = g.Store.GetByKey(key)
 	if pv, ok := object.(*v1.PersistentVolume); ok {
-		if g.outgoing.isHidden(pv) {
-			return nil, false, nil
-		}
 		object = pv.DeepCopy()
 	}
 	return object, exists, err
@@ -100,12 +88,10 @@ func (k *kicked) kick() {
 	}
 }
 
-// ofMine tells a handler of some objects only. What goes concerns everybody: it is
-// forgotten.
+// ofMine tells a handler of some objects only, and of all that go.
 type ofMine struct {
 	cache.ResourceEventHandler
-	mine     func(object any) bool
-	outgoing *outgoing
+	mine func(object any) bool
 }
 
 func (h ofMine) OnAdd(object any, initial bool) {
@@ -118,11 +104,6 @@ func (h ofMine) OnUpdate(before, object any) {
 	if h.mine(object) {
 		h.ResourceEventHandler.OnUpdate(before, object)
 	}
-}
-
-func (h ofMine) OnDelete(object any) {
-	h.outgoing.forget(object)
-	h.ResourceEventHandler.OnDelete(object)
 }
 
 // claimOf tells the claims that the controller manager wants from a provisioner, until

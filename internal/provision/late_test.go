@@ -28,7 +28,7 @@ func TestVolumeThatIsInUseAgainStays(t *testing.T) {
 	live.Status.Phase = v1.VolumeBound
 	_, err := theirs.options.Client.CoreV1().PersistentVolumes().Update(ctx, live, metav1.UpdateOptions{})
 	check(t, err)
-	if err := theirs.Delete(ctx, pv); err == nil || !strings.Contains(err.Error(), `Bound by now, for the claim "new"`) {
+	if err := done(theirs.Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), `Bound by now, for the claim "new"`) {
 		t.Errorf("foreign: %v", err)
 	}
 	exists(t, file, "foreign, rebound")
@@ -42,7 +42,7 @@ func TestVolumeThatIsInUseAgainStays(t *testing.T) {
 	live.Status.Phase = v1.VolumeBound
 	_, err = p.options.Client.CoreV1().PersistentVolumes().Update(ctx, live, metav1.UpdateOptions{})
 	check(t, err)
-	if err := p.Delete(ctx, mine); err == nil || !strings.Contains(err.Error(), "by now") {
+	if err := done(p.Delete(ctx, mine)); err == nil || !strings.Contains(err.Error(), "by now") {
 		t.Errorf("own: %v", err)
 	}
 	exists(t, precious, "own, rebound")
@@ -73,13 +73,14 @@ func TestForeignVolumeWhosePlaceIsAnothers(t *testing.T) {
 	s := newSoil(t)
 	pv, _ := s.old("/team/ns/notes")
 	_, theirs := s.adopting(pv)
-	check(t, theirs.Delete(ctx, pv))
+	keepDeleted(theirs.options.Client)
+	check(t, done(theirs.Delete(ctx, pv)))
 	live, err := theirs.options.Client.CoreV1().PersistentVolumes().Get(ctx, pv.Name, metav1.GetOptions{})
 	check(t, err)
 	static := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 		NFS: &v1.NFSVolumeSource{Server: "nfs", Path: "/team/ns/notes"}}}}
 	_, again := s.adopting(live, static)
-	if err := again.Delete(ctx, live); err != nil {
+	if err := done(again.Delete(ctx, live)); err != nil {
 		t.Errorf("got %v", err)
 	}
 }
@@ -93,7 +94,7 @@ func TestForeignVolumeThatCantBeToldIsDeletedOnce(t *testing.T) {
 		return true, nil, errors.New("a webhook says no")
 	})
 	refused := func() {
-		if err := theirs.Delete(ctx, pv); err == nil || !strings.Contains(err.Error(), "could not be told so") {
+		if err := done(theirs.Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), "could not be told so") {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -113,7 +113,7 @@ func TestSharesWithinShares(t *testing.T) {
 			s.refused(inner, asking("inner", server, "/team", "ns1", "retain"), "is in use by volume pvc-outer")
 		}
 		exists(t, file, server)
-		check(t, s.in(cluster, outer).Delete(ctx, outer))
+		check(t, done(s.in(cluster, outer).Delete(ctx, outer)))
 	}
 }
 
@@ -139,7 +139,7 @@ func TestDeleteLeavesOtherShares(t *testing.T) {
 		} else {
 			objects = []runtime.Object{outer}
 		}
-		if err := s.in(cluster, objects...).Delete(ctx, outer); err == nil {
+		if err := done(s.in(cluster, objects...).Delete(ctx, outer)); err == nil {
 			t.Errorf("%s: deleted", what)
 		}
 		exists(t, file, what)
@@ -153,7 +153,7 @@ func TestStaticVolumeUnderAnotherName(t *testing.T) {
 		pv, file := s.mustProvision(s.in(cluster), asking("a", "nfs", "/", "shared/data", "delete"))
 		static := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 			NFS: &v1.NFSVolumeSource{Server: server, Path: "/shared"}}}}
-		err := s.in(cluster, pv, static).Delete(ctx, pv)
+		err := done(s.in(cluster, pv, static).Delete(ctx, pv))
 		if want == "" {
 			check(t, err)
 			continue
@@ -178,7 +178,7 @@ func TestRetainedVolumesAreAmongThemselves(t *testing.T) {
 		CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "root", VolumeAttributes: map[string]string{"server": "nfs", "share": "/"}}}}}
 	two, _, err := s.in(cluster, mine, one, root).Provision(ctx, asking("two", "nfs", "/", "data", "retain"))
 	check(t, err)
-	check(t, s.in(cluster, one, two).Delete(ctx, one)) // with it goes the only record
+	check(t, done(s.in(cluster, one, two).Delete(ctx, one))) // with it goes the only record
 	s.refused(s.in(cluster, two), asking("inside", "nfs", "/", "data/inside", "delete"), "is in use by volume pvc-two")
 	exists(t, file, "the retained file")
 }
@@ -191,7 +191,7 @@ func TestRetainedClaimWaitsForTheDeletedVolume(t *testing.T) {
 	next := asking("new", "nfs", "/", "ns/notes", "retain")
 	for range 2 {
 		s.refused(s.in(cluster, old), next, "is in use by volume pvc-old")
-		check(t, s.in(cluster, old).Delete(ctx, old))
+		check(t, done(s.in(cluster, old).Delete(ctx, old)))
 	}
 	_, _, err := s.in(cluster).Provision(ctx, next)
 	check(t, err)
@@ -275,9 +275,9 @@ func TestReleaseWaitsForABusyShare(t *testing.T) {
 	shares := &fakeshare.Shares{}
 	pv := provisioned(t, shares, "1", "onDelete", "retain", "subDir", "notes")
 	shares.Err = fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrBusy)
-	if err := fixtureWith(t, shares, pv).Delete(ctx, pv); !errors.Is(err, share.ErrBusy) {
+	if err := done(fixtureWith(t, shares, pv).Delete(ctx, pv)); !errors.Is(err, share.ErrBusy) {
 		t.Errorf("got %v", err)
 	}
 	shares.Err = errors.New("the server does not answer")
-	check(t, fixtureWith(t, shares, pv).Delete(ctx, pv))
+	check(t, done(fixtureWith(t, shares, pv).Delete(ctx, pv)))
 }

@@ -66,7 +66,6 @@ type Provisioner struct {
 	format    format
 	formats   []format // of all names, the driver's first
 	calls     *calls   // of all names
-	outgoing  *outgoing
 	servers   *servers
 	conflicts chan struct{} // gets one when a record on a share keeps something waiting
 }
@@ -91,7 +90,7 @@ func New(options Options) *Provisioner {
 	}
 	return &Provisioner{
 		options: options, format: formats[0], formats: formats, calls: newCalls(options.Workers),
-		outgoing: newOutgoing(), servers: newServers(), conflicts: make(chan struct{}, 1),
+		servers: newServers(), conflicts: make(chan struct{}, 1),
 	}
 }
 
