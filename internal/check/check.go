@@ -21,6 +21,7 @@ import (
 	"sharevol.dev/sharevol/internal/provision"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/helper"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -193,7 +194,7 @@ func (c *check) look(ctx context.Context, manager *share.Manager, s *shareState)
 		return
 	}
 	s.describe()
-	found, err := manager.Survey(ctx, ref, c.ask(s))
+	found, err := share.Do(ctx, manager, ref, operation.Survey, c.ask(s))
 	switch {
 	case err == nil:
 		s.found = &found
@@ -211,7 +212,7 @@ func (s *shareState) reach(ctx context.Context, manager *share.Manager) (share.R
 		}
 		s.tried = true
 		if err == nil {
-			s.description, err = manager.Describe(ctx, ref)
+			s.description, err = share.Do(ctx, manager, ref, operation.Describe, operation.None{})
 		}
 		switch {
 		case err == nil:

@@ -169,21 +169,29 @@ type fixed struct {
 	source  string
 }
 
-func (h fixed) Describe(ctx context.Context) (dirs.Description, error) {
-	d, err := h.Process.Describe(ctx)
+func (h fixed) Do(ctx context.Context, name string, arguments, result any) error {
+	err := h.Process.Do(ctx, name, arguments, result)
+	switch result := result.(type) {
+	case *dirs.Description:
+		h.describe(result)
+		if h.fixture.hangs && err == nil {
+			hang(h.fixture.t, h.fixture.nfs[h.source])
+		}
+	case *dirs.Surveyed:
+		h.survey(result)
+	}
+	return err
+}
+
+func (h fixed) describe(d *dirs.Description) {
 	d.NFS, d.NFSVersion = true, "4.2"
 	d.Space = dirs.Space{Bytes: 100 << 30, FreeBytes: 60 << 30, Inodes: 1000, FreeInodes: 900}
 	if space, set := h.fixture.space[h.source]; set {
 		d.Space = space
 	}
-	if h.fixture.hangs && err == nil {
-		hang(h.fixture.t, h.fixture.nfs[h.source])
-	}
-	return d, err
 }
 
-func (h fixed) Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, error) {
-	found, err := h.Process.Survey(ctx, ask)
+func (h fixed) survey(found *dirs.Surveyed) {
 	for i := range found.Orphans {
 		found.Orphans[i].Changed = now.Add(-50 * time.Hour)
 	}
@@ -197,7 +205,6 @@ func (h fixed) Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, erro
 	if h.fixture.surveyed != nil {
 		h.fixture.surveyed(h.source)
 	}
-	return found, err
 }
 
 func class(name, server, path string, change func(*storagev1.StorageClass)) *storagev1.StorageClass {

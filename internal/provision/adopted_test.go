@@ -21,7 +21,8 @@ import (
 
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/operation"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -120,11 +121,11 @@ func TestSweepAndForeignVolumes(t *testing.T) {
 	target := dirs.Target{SubDir: "ns/notes", Owner: dirs.Owner{Cluster: cluster, Volume: "pvc-old"}}
 	records := func(p *Provisioner) int {
 		t.Helper()
-		found, err := p.options.Shares.Records(ctx, ref, cluster)
+		found, err := share.Do(ctx, p.options.Shares, ref, operation.Records, cluster)
 		check(t, err)
 		return len(found)
 	}
-	created, err := ours.options.Shares.Create(ctx, ref, dirs.Create{SubDir: target.SubDir, Owner: target.Owner, Retain: true, UID: -1, GID: -1})
+	created, err := share.Do(ctx, ours.options.Shares, ref, operation.Create, dirs.Create{SubDir: target.SubDir, Owner: target.Owner, Retain: true, UID: -1, GID: -1})
 	check(t, err)
 	if created.Made || records(ours) != 1 {
 		t.Fatalf("%+v, %d records", created, records(ours))
@@ -146,7 +147,7 @@ func TestSweepAndForeignVolumes(t *testing.T) {
 
 // A volume of an adopted class that is retained may be joined by another one.
 func TestRetainedVolumesOfAnAdoptedClass(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	f := fixtureWith(t, shares)
 	options := func(uid, policy string) controller.ProvisionOptions {
 		options := requestFor(uid)
@@ -167,10 +168,10 @@ func TestRetainedVolumesOfAnAdoptedClass(t *testing.T) {
 // A record in the way of a foreign volume's deletion may be one that nobody has deleted
 // in order: the records are looked through.
 func TestForeignVolumeInConflictHasTheRecordsLookedThrough(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	pv := oldVolume(t, "pvc-9", "/srv/k8s/ns", "nfs-delete")
 	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
-	_, err := shares.Create(ctx, share.Ref{Share: oldProvisioner.Share}, dirs.Create{SubDir: "ns/below", Owner: dirs.Owner{Cluster: cluster, Volume: "pvc-gone"}})
+	_, err := share.Do(ctx, shares, share.Ref{Share: oldProvisioner.Share}, operation.Create, dirs.Create{SubDir: "ns/below", Owner: dirs.Owner{Cluster: cluster, Volume: "pvc-gone"}, UID: -1, GID: -1})
 	check(t, err)
 	if err := done(f.named(oldProvisioner.Name).Delete(ctx, pv)); !errors.Is(err, dirs.ErrConflict) {
 		t.Errorf("got %v", err)
@@ -192,7 +193,7 @@ func TestAdoptedVolumeThatCanNotBeSaved(t *testing.T) {
 	client.PrependReactor("create", "persistentvolumes", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return !taken.Load(), nil, errors.New("admission webhook denied the request: volumes need a label")
 	})
-	runNames(t, client, &fakeshare.Shares{}, 2)
+	runNames(t, client, sharetest.New(t), 2)
 	eventually(t, "warning on the claim", func() bool {
 		events, err := client.CoreV1().Events(v1.NamespaceAll).List(ctx, metav1.ListOptions{})
 		check(t, err)

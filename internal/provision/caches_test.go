@@ -13,7 +13,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 )
 
 // fullMeta has something in each field that is stored.
@@ -82,7 +82,7 @@ func TestCachesDropManagedFieldsAndNothingElse(t *testing.T) {
 func TestUpdatesLoseNothing(t *testing.T) {
 	pv := fullVolume()
 	pv.Annotations[annProvisionedBy] = csiDriverNFS
-	client := namesFixture(t, &fakeshare.Shares{}, 2, pv)
+	client := namesFixture(t, sharetest.New(t), 2, pv)
 	var sent *v1.PersistentVolume
 	waitUntil(t, "the finalizer is added", func() bool {
 		for _, action := range client.Actions() {

@@ -14,7 +14,7 @@ import (
 
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -167,7 +167,7 @@ func TestClaimsWaitForTheReturnOfTheirShare(t *testing.T) {
 	client := fake.NewClientset(options.StorageClass, options.PVC)
 	caches, err := NewCaches(client)
 	check(t, err)
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrSetAside))
 	c := runController(t, client, Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Caches: caches}, 2)
 	failures := func() (n int) {

@@ -18,6 +18,7 @@ import (
 	"sharevol.dev/sharevol/internal/fault"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -174,9 +175,9 @@ func (p *Provisioner) dispose(ctx context.Context, policy volume.OnDelete, ref s
 	var archive string
 	var err error
 	if policy == volume.Delete {
-		err = p.options.Shares.Delete(ctx, ref, target)
+		_, err = share.Do(ctx, p.options.Shares, ref, operation.Delete, target)
 	} else {
-		archive, err = p.options.Shares.Archive(ctx, ref, target)
+		archive, err = share.Do(ctx, p.options.Shares, ref, operation.Archive, target)
 	}
 	switch {
 	case errors.Is(err, dirs.ErrTaken):
@@ -195,7 +196,7 @@ func (p *Provisioner) dispose(ctx context.Context, policy volume.OnDelete, ref s
 // A record that stays is dropped by a later sweep.
 func (p *Provisioner) release(ctx context.Context, ref share.Ref, target dirs.Target, err error) error {
 	if err == nil {
-		err = p.options.Shares.Release(ctx, ref, target)
+		_, err = share.Do(ctx, p.options.Shares, ref, operation.Release, target)
 	}
 	switch {
 	case ctx.Err() != nil:

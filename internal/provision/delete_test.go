@@ -15,12 +15,13 @@ import (
 
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/operation"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
 // provisioned makes a volume as a provisioner of an empty cluster would.
-func provisioned(t *testing.T, shares *fakeshare.Shares, uid string, parameters ...string) *v1.PersistentVolume {
+func provisioned(t *testing.T, shares *sharetest.Shares, uid string, parameters ...string) *v1.PersistentVolume {
 	t.Helper()
 	options := requestFor(uid)
 	for i := 0; i < len(parameters); i += 2 {
@@ -38,7 +39,7 @@ func TestDeletePolicies(t *testing.T) {
 		"archive": {"nfs.example.com:/srv/volumes/archived-pvc-1/pvc-1"},
 	} {
 		t.Run(policy, func(t *testing.T) {
-			shares := &fakeshare.Shares{}
+			shares := sharetest.New(t)
 			pv := provisioned(t, shares, "1", "onDelete", policy)
 			f := fixtureWith(t, shares, pv)
 			for range 2 {
@@ -70,7 +71,7 @@ func TestDeleteRefusesWhatItCannotHaveMade(t *testing.T) {
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
-			shares := &fakeshare.Shares{}
+			shares := sharetest.New(t)
 			pv, other := provisioned(t, shares, "1"), provisioned(t, shares, "2")
 			f := fixtureWith(t, shares, other)
 			change(pv)
@@ -112,8 +113,8 @@ func TestDeleteSparesWhatAnotherVolumeUses(t *testing.T) {
 		"another server": csi(driver, "server", "other.example.com", "share", "/srv/volumes", "subDir", "a/b"),
 		"no NFS volume":  {HostPath: &v1.HostPathVolumeSource{Path: "/srv/volumes/a/b"}},
 	}
-	try := func(t *testing.T, source v1.PersistentVolumeSource) (*fakeshare.Shares, fixture, *v1.PersistentVolume, error) {
-		shares := &fakeshare.Shares{}
+	try := func(t *testing.T, source v1.PersistentVolumeSource) (*sharetest.Shares, fixture, *v1.PersistentVolume, error) {
+		shares := sharetest.New(t)
 		pv := provisioned(t, shares, "1", "subDir", "a/b")
 		other := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "other"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: source}}
 		f := fixtureWith(t, shares, pv, other)
@@ -143,7 +144,7 @@ func TestDeleteSparesWhatAnotherVolumeUses(t *testing.T) {
 
 // One share under two names of its server is known by its id.
 func TestDeleteKnowsTheShareByItsID(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	pv := provisioned(t, shares, "1", "subDir", "a/b")
 	other := pv.DeepCopy()
 	other.Name, other.Spec.CSI.VolumeAttributes["server"] = "other", "alias.example.com"
@@ -155,14 +156,14 @@ func TestDeleteKnowsTheShareByItsID(t *testing.T) {
 
 // A server that is gone for good does not keep a volume whose data is to stay.
 func TestRetainNeedsNoServer(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	pv := provisioned(t, shares, "1", "onDelete", "retain")
-	shares.Err = errors.Join(dirs.ErrUntouched, share.ErrNoAnswer)
+	shares.Fail(errors.Join(dirs.ErrUntouched, share.ErrNoAnswer))
 	check(t, done(fixtureWith(t, shares, pv).Delete(ctx, pv)))
 }
 
 func TestRecordsWithoutVolumeAndClaimAreDropped(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	var objects []runtime.Object
 	for _, uid := range []string{"saved", "waiting", "lost"} {
 		pv := provisioned(t, shares, uid)
@@ -176,7 +177,7 @@ func TestRecordsWithoutVolumeAndClaimAreDropped(t *testing.T) {
 	class := requestFor("x").StorageClass
 	f := fixtureWith(t, shares, append(objects, class)...)
 	f.sweep(ctx, f.refs(ctx))
-	records, err := shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, cluster)
+	records, err := share.Do(ctx, shares, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, operation.Records, cluster)
 	check(t, err)
 	var names []string
 	for _, record := range records {
@@ -190,7 +191,7 @@ func TestRecordsWithoutVolumeAndClaimAreDropped(t *testing.T) {
 
 // Each premounted share has a provisioner of its own; the others look away.
 func TestOnlyServedSharesAreWorkedOn(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	pv := provisioned(t, shares, "1")
 	options := request1()
 	claim := options.PVC
@@ -229,7 +230,7 @@ func TestDeleteAsksWhetherTheVolumeIsToGoStill(t *testing.T) {
 		},
 	} {
 		for _, policy := range []string{"delete", "archive"} {
-			shares := &fakeshare.Shares{}
+			shares := sharetest.New(t)
 			pv := provisioned(t, shares, "1", "onDelete", policy)
 			f := fixtureWith(t, shares, pv)
 			check(t, change(f, pv.DeepCopy()))
@@ -246,7 +247,7 @@ func TestDeleteAsksWhetherTheVolumeIsToGoStill(t *testing.T) {
 
 // A deletion waits for its share as a claim does, and changes nothing meanwhile.
 func TestDeletionsWaitForTheirShare(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	pv := provisioned(t, shares, "1")
 	f := fixtureWith(t, shares, pv)
 	var notes []string

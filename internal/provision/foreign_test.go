@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,11 +15,14 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"sharevol.dev/sharevol/internal/share/dirs"
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
 const csiDriverNFS = "nfs.csi.k8s.io"
+
+// Ids of shares, in the form that sharevol gives them.
+const anID, anotherID = "AAAAAAAAAAAAAAAAAAAAAAAAAA", "BBBBBBBBBBBBBBBBBBBBBBBBBB"
 
 // named returns the Provisioner of one of the fixture's names; csi-driver-nfs's stands
 // for a driver that has this name.
@@ -46,7 +50,7 @@ func TestForeignVolumes(t *testing.T) {
 			var pv v1.PersistentVolume
 			read(t, file, &pv)
 			pv.Status.Phase = v1.VolumeReleased
-			shares := &fakeshare.Shares{}
+			shares := sharetest.New(t)
 			before := stock(shares)
 			f := fixtureWith(t, shares, append(oldClasses(), &pv)...)
 			outcome := "deleted\n"
@@ -73,7 +77,7 @@ func TestForeignVolumes(t *testing.T) {
 }
 
 // stock puts what the volumes of the tests have, and what they must not touch, on the shares.
-func stock(shares *fakeshare.Shares) []string {
+func stock(shares *sharetest.Shares) []string {
 	for path, subDirs := range map[string][]volume.SubDir{
 		"/srv/k8s": {"team-data-pvc-1", "victim", "a/b/team-data", "b/team-data", "team-data"},
 		"/export":  {"pvc-1", "victim", "team/data", "pvc-2"},
@@ -137,7 +141,7 @@ func TestForeignVolumesSpareWhatAnotherVolumeUses(t *testing.T) {
 		"leading out and again": csi("x", map[string]string{"server": "nfs.example.com", "share": "/srv/x", "subDir": "../k8s/a/b"}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			shares := &fakeshare.Shares{}
+			shares := sharetest.New(t)
 			before := stock(shares)
 			pv := oldVolume(t, "pvc-1", "/srv/k8s/a/b/team-data", "nfs-delete")
 			other := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "other"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: source}}
@@ -163,22 +167,22 @@ func TestForeignVolumesSpareWhatAnotherVolumeUses(t *testing.T) {
 // A share that has never been sharevol's, or has another id than the volumes on it
 // say, may be another one: a missing directory is no success there.
 func TestForeignVolumeThatIsMissing(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	pv := oldVolume(t, "pvc-9", "/srv/k8s/missing", "nfs-delete")
 	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
 	if err := done(f.named(oldProvisioner.Name).Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), "is not there") {
 		t.Errorf("got %v", err)
 	}
-	shares.SetID(oldProvisioner.Share, "an-id")
+	shares.SetID(oldProvisioner.Share, anID)
 	check(t, done(f.named(oldProvisioner.Name).Delete(ctx, pv)))
 
 	ours := oldVolume(t, "pvc-8", "/srv/k8s/ours", "nfs-delete")
-	ours.Annotations[annShareID] = "an-id"
+	ours.Annotations[annShareID] = anID
 	stock(shares)
-	shares.SetID(oldProvisioner.Share, "another-id")
+	shares.SetID(oldProvisioner.Share, anotherID)
 	there := oldVolume(t, "pvc-1", "/srv/k8s/victim", "nfs-delete")
 	f = fixtureWith(t, shares, append(oldClasses(), there, ours)...)
-	if err := done(f.named(oldProvisioner.Name).Delete(ctx, there)); err == nil || !strings.Contains(err.Error(), dirs.ErrOtherShare.Error()) {
+	if err := done(f.named(oldProvisioner.Name).Delete(ctx, there)); err == nil || !errors.Is(err, dirs.ErrOtherShare) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -186,7 +190,7 @@ func TestForeignVolumeThatIsMissing(t *testing.T) {
 // New volumes of an adopted class are what the old provisioner could serve again: its
 // source and no other. They are recorded on the share, and what becomes of them is fixed.
 func TestAdoptedClassMakesInTreeVolumes(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	f := fixtureWith(t, shares)
 	options := request1()
 	options.StorageClass.Provisioner = oldProvisioner.Name
@@ -223,7 +227,7 @@ func TestAdoptedClassMakesInTreeVolumes(t *testing.T) {
 // What comes to the place of a volume whose directory is gone, while the volume is not
 // yet, is somebody else's: another provisioner or a person may have made it.
 func TestForeignVolumeIsDeletedOnce(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	stock(shares)
 	pv := oldVolume(t, "pvc-1", "/srv/k8s/victim", "nfs-delete")
 	pv.UID = "first"
@@ -248,7 +252,7 @@ func TestForeignVolumeIsDeletedOnce(t *testing.T) {
 
 // A claim of one name never gets what a volume of another name has.
 func TestNamesKeepOutOfEachOthersWay(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	pv := oldVolume(t, "pvc-5", "/srv/k8s/default/notes", "nfs-client")
 	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
 	options := request1()

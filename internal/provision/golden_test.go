@@ -31,8 +31,10 @@ func TestGolden(t *testing.T) {
 			var got, volume, refusal []byte
 			if err != nil {
 				refusal = []byte(err.Error() + "\n")
-			} else if volume, err = yaml.Marshal(pv); err != nil {
-				t.Fatal(err)
+			} else {
+				pv.Annotations[annShareID] = "of-the-share" // it is a random one
+				volume, err = yaml.Marshal(pv)
+				check(t, err)
 			}
 			for name, content := range map[string][]byte{"volume.yaml": volume, "refusal.txt": refusal} {
 				compare(t, filepath.Join(dir, name), content)

@@ -14,6 +14,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"sharevol.dev/sharevol/internal/share"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -58,7 +59,7 @@ func TestSweepWaitsForTheNameService(t *testing.T) {
 		NFS: &v1.NFSVolumeSource{Server: "gone", Path: "/"}}}}
 	p := s.in(cluster, static, options.StorageClass)
 	left := p.sweep(ctx, p.refs(ctx))
-	records, err := p.options.Shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, cluster)
+	records, err := share.Do(ctx, p.options.Shares, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, operation.Records, cluster)
 	if len(left) != 1 || err != nil || len(records) != 1 {
 		t.Errorf("to be tried again %v; records %v, %v", left, records, err)
 	}

@@ -18,13 +18,13 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
 // namesFixture is a controller that runs, with the names of csi-driver-nfs and of an
 // adopted provisioner.
-func namesFixture(t *testing.T, shares *fakeshare.Shares, workers int, objects ...runtime.Object) *fake.Clientset {
+func namesFixture(t *testing.T, shares *sharetest.Shares, workers int, objects ...runtime.Object) *fake.Clientset {
 	t.Helper()
 	client := fake.NewClientset(objects...)
 	runNames(t, client, shares, workers)
@@ -33,7 +33,7 @@ func namesFixture(t *testing.T, shares *fakeshare.Shares, workers int, objects .
 
 // runNames runs the controller until the test ends. Reactors are the client's before
 // this: the controller may have done everything before the next statement of the test.
-func runNames(t *testing.T, client *fake.Clientset, shares *fakeshare.Shares, workers int) {
+func runNames(t *testing.T, client *fake.Clientset, shares *sharetest.Shares, workers int) {
 	t.Helper()
 	caches, err := NewCaches(client, oldProvisioner)
 	check(t, err)
@@ -103,7 +103,7 @@ func waitUntil(t *testing.T, what string, done func() bool) {
 // The library deletes the volumes of one name only: each name has what it takes, over
 // one set of informers. What is nobody's of these stays as it is, finalizers too.
 func TestEachNameIsServed(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	stock(shares)
 	released := oldVolume(t, "pvc-1", "/srv/k8s/team-data-pvc-1", "nfs-delete")
 	bound := oldVolume(t, "pvc-2", "/srv/k8s/team-data", "nfs-delete")
@@ -175,7 +175,7 @@ func TestEachNameIsServed(t *testing.T) {
 
 // All names together have the workers that were asked for, and no more.
 func TestNamesShareTheWorkers(t *testing.T) {
-	shares := &fakeshare.Shares{Block: make(chan struct{})}
+	shares := blocked(t)
 	var objects []runtime.Object
 	for i := range 6 {
 		pv := oldVolume(t, fmt.Sprint("pvc-", i), fmt.Sprint("/srv/k8s/", i), "nfs-delete")

@@ -19,7 +19,8 @@ import (
 
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/operation"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -226,7 +227,7 @@ func TestSweepLeavesTheDirectoryOfAHandMadeVolume(t *testing.T) {
 	p := s.in(cluster, static, options.StorageClass)
 	p.sweep(ctx, p.refs(ctx))
 	exists(t, filepath.Join(s.dir, "notes"), "the directory of the hand-made volume")
-	records, err := p.options.Shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, cluster)
+	records, err := share.Do(ctx, p.options.Shares, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, operation.Records, cluster)
 	if err != nil || len(records) > 0 {
 		t.Errorf("records %v, %v", records, err)
 	}
@@ -249,7 +250,7 @@ func TestSweepWaitsForAnAnswer(t *testing.T) {
 		t.Errorf("to be tried again: %v", left)
 	}
 	exists(t, filepath.Join(s.dir, "notes"), "the directory")
-	records, err := p.options.Shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, cluster)
+	records, err := share.Do(ctx, p.options.Shares, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, operation.Records, cluster)
 	if err != nil || len(records) != 1 {
 		t.Errorf("records %v, %v", records, err)
 	}
@@ -258,13 +259,13 @@ func TestSweepWaitsForAnAnswer(t *testing.T) {
 // The first attempt's answer was lost, then the claim changed and its volume was made
 // elsewhere: what the first one made is swept.
 func TestFirstAttemptElsewhereIsSwept(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	provisioned(t, shares, "1", "subDir", "first")
 	pv := provisioned(t, shares, "1", "subDir", "second")
 	claim := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "notes", UID: "1"}}
 	f := fixtureWith(t, shares, pv, claim)
 	f.sweep(ctx, f.refs(ctx))
-	records, err := shares.Records(ctx, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, cluster)
+	records, err := share.Do(ctx, shares, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, operation.Records, cluster)
 	check(t, err)
 	if len(records) != 1 || records[0].SubDir != "second" {
 		t.Errorf("records %v", records)
@@ -272,12 +273,12 @@ func TestFirstAttemptElsewhereIsSwept(t *testing.T) {
 }
 
 func TestReleaseWaitsForABusyShare(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	pv := provisioned(t, shares, "1", "onDelete", "retain", "subDir", "notes")
-	shares.Err = fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrBusy)
+	shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrBusy))
 	if err := done(fixtureWith(t, shares, pv).Delete(ctx, pv)); !errors.Is(err, share.ErrBusy) {
 		t.Errorf("got %v", err)
 	}
-	shares.Err = errors.New("the server does not answer")
+	shares.Fail(errors.New("the server does not answer"))
 	check(t, done(fixtureWith(t, shares, pv).Delete(ctx, pv)))
 }

@@ -23,7 +23,7 @@ import (
 
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -41,17 +41,17 @@ var ctx = context.Background()
 
 type fixture struct {
 	*Provisioner
-	shares *fakeshare.Shares
+	shares *sharetest.Shares
 	client *fake.Clientset
 }
 
 // newFixture is a provisioner of a cluster that has these objects.
 func newFixture(t *testing.T, objects ...runtime.Object) fixture {
 	t.Helper()
-	return fixtureWith(t, &fakeshare.Shares{}, objects...)
+	return fixtureWith(t, sharetest.New(t), objects...)
 }
 
-func fixtureWith(t *testing.T, shares *fakeshare.Shares, objects ...runtime.Object) fixture {
+func fixtureWith(t *testing.T, shares *sharetest.Shares, objects ...runtime.Object) fixture {
 	t.Helper()
 	client := fake.NewClientset(objects...)
 	caches, err := NewCaches(client, oldProvisioner)
@@ -185,7 +185,7 @@ func TestProvisioningState(t *testing.T) {
 		controller.ProvisioningInBackground: fmt.Errorf("%w: silence", share.ErrNoAnswer),
 	}
 	for want, failure := range cases {
-		_, state, err := fixtureWith(t, &fakeshare.Shares{Err: failure}).Provision(ctx, request1())
+		_, state, err := fixtureWith(t, failing(t, failure)).Provision(ctx, request1())
 		if state != want || !errors.Is(err, failure) {
 			t.Errorf("%v: got %v, %v", failure, state, err)
 		}
@@ -203,11 +203,11 @@ func TestRefusalsAreReported(t *testing.T) {
 	if err == nil || state != controller.ProvisioningNoChange || !slices.Equal(notes, []string{fmt.Sprint("1", refused)}) {
 		t.Errorf("%v, %v, %v", state, err, notes)
 	}
-	f.shares.Err = fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrBusy)
+	f.shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrBusy))
 	if _, _, err := f.Provision(ctx, request1()); err == nil || notes[1] != fmt.Sprint("1", busy) {
 		t.Errorf("%v, %v", err, notes)
 	}
-	f.shares.Err = fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrSetAside)
+	f.shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrSetAside))
 	if _, _, err := f.Provision(ctx, request1()); err == nil || notes[2] != fmt.Sprint("1", aside) {
 		t.Errorf("%v, %v", err, notes)
 	}
@@ -235,11 +235,11 @@ func TestProvisionWaitsForTheVolumeAtItsPlace(t *testing.T) {
 
 // The wrong file system in the place of the share gets no new volumes.
 func TestProvisionWantsTheShareOfTheOtherVolumes(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	pv, _, err := fixtureWith(t, shares).Provision(ctx, request1())
 	check(t, err)
 	f := fixtureWith(t, shares, pv)
-	shares.SetID(volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}, "another")
+	shares.SetID(volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}, strings.Repeat("A", 26))
 	if _, _, err := f.Provision(ctx, requestFor("2")); !errors.Is(err, dirs.ErrOtherShare) {
 		t.Errorf("got %v", err)
 	}
@@ -249,14 +249,14 @@ func TestProvisionWantsTheShareOfTheOtherVolumes(t *testing.T) {
 func TestWhatIsStoppedIsSilent(t *testing.T) {
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()
-	f := fixtureWith(t, &fakeshare.Shares{Err: fmt.Errorf("%w: %w", dirs.ErrUntouched, stopped.Err())})
+	f := fixtureWith(t, failing(t, fmt.Errorf("%w: %w", dirs.ErrUntouched, stopped.Err())))
 	if _, state, err := f.Provision(stopped, request1()); err != errStopping || state != controller.ProvisioningNoChange {
 		t.Errorf("%v, %v", state, err)
 	}
 	f = newFixture(t)
 	pv, _, err := f.Provision(ctx, request1())
 	check(t, err)
-	f.shares.Err = context.Canceled
+	f.shares.Fail(context.Canceled)
 	_, err = f.client.CoreV1().PersistentVolumes().Create(ctx, pv, metav1.CreateOptions{})
 	check(t, err)
 	if err := f.Delete(stopped, pv); err != errStopping {
@@ -273,10 +273,10 @@ func TestWhatIsStoppedIsSilent(t *testing.T) {
 }
 
 func TestDrainWaitsForCallsAndRefusesNewOnes(t *testing.T) {
-	f := fixtureWith(t, &fakeshare.Shares{Block: make(chan struct{})})
+	f := fixtureWith(t, blocked(t))
 	done := make(chan error, 1)
 	go func() {
-		// The controller's context ends with SIGTERM; what has begun is finished.
+		// The controller's context ends with SIGTERM; what has begun ends between two steps.
 		stopped, cancel := context.WithCancel(ctx)
 		cancel()
 		_, _, err := f.Provision(stopped, request1())
@@ -300,5 +300,21 @@ func TestDrainWaitsForCallsAndRefusesNewOnes(t *testing.T) {
 	}
 	close(f.shares.Block)
 	check(t, f.Drain(ctx))
-	check(t, <-done)
+	if err := <-done; err != errStopping {
+		t.Errorf("the call that ran: %v", err)
+	}
+}
+
+// failing are shares on which everything fails with err.
+func failing(t *testing.T, err error) *sharetest.Shares {
+	shares := sharetest.New(t)
+	shares.Fail(err)
+	return shares
+}
+
+// blocked are shares on which everything waits for Block.
+func blocked(t *testing.T) *sharetest.Shares {
+	shares := sharetest.New(t)
+	shares.Block = make(chan struct{})
+	return shares
 }

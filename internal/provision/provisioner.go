@@ -17,20 +17,9 @@ import (
 	"sharevol.dev/sharevol/internal/fault"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
-
-// Shares does the directory work. All its methods are idempotent; share.Manager
-// says what is promised.
-type Shares interface {
-	Create(ctx context.Context, ref share.Ref, create dirs.Create) (dirs.Created, error)
-	Delete(ctx context.Context, ref share.Ref, target dirs.Target) error
-	Archive(ctx context.Context, ref share.Ref, target dirs.Target) (string, error)
-	Release(ctx context.Context, ref share.Ref, target dirs.Target) error
-	Records(ctx context.Context, ref share.Ref, cluster string) ([]dirs.Record, error)
-	Drop(ctx context.Context, ref share.Ref, target dirs.Target) error
-	Serves(volume.Share) bool
-}
 
 // Options of a Provisioner.
 type Options struct {
@@ -47,7 +36,8 @@ type Options struct {
 	// Cluster is the UID of the namespace kube-system: who the records on a share
 	// say made a directory.
 	Cluster string
-	Shares  Shares
+	// Shares does the directory work.
+	Shares share.Doer
 	// Client confirms what the caches say and reads secrets.
 	Client kubernetes.Interface
 	// Caches know the cluster's volumes, claims and classes.
@@ -170,7 +160,7 @@ func (p *Provisioner) create(ctx context.Context, r request) (dirs.Created, erro
 	if err := p.checkFree(ctx, place, r.name, r.class.OnDelete == volume.Retain); err != nil {
 		return dirs.Created{}, fmt.Errorf("%w: %w", dirs.ErrUntouched, err)
 	}
-	return p.options.Shares.Create(ctx, ref, dirs.Create{
+	return share.Do(ctx, p.options.Shares, ref, operation.Create, dirs.Create{
 		SubDir:  r.SubDir,
 		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: r.name},
 		ShareID: p.options.Caches.shareID(r.class.Share),

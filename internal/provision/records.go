@@ -16,6 +16,7 @@ import (
 
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -115,7 +116,7 @@ func (p *Provisioner) refs(ctx context.Context) []share.Ref {
 }
 
 func (p *Provisioner) dropRecordsOn(ctx context.Context, ref share.Ref) error {
-	records, err := p.options.Shares.Records(ctx, ref, p.options.Cluster)
+	records, err := share.Do(ctx, p.options.Shares, ref, operation.Records, p.options.Cluster)
 	if err != nil || len(records) == 0 {
 		return err
 	}
@@ -177,14 +178,14 @@ func (p *Provisioner) dropRecord(ctx context.Context, ref share.Ref, record dirs
 	switch used := p.checkAlone(ctx, volume.Directory{Share: ref.Share, SubDir: record.SubDir}, target.ShareID, name); {
 	case errors.Is(used, errInUse):
 		// A hand-made volume may have taken the directory over, and be empty at the moment.
-		if err = p.options.Shares.Release(ctx, ref, target); err == nil {
+		if _, err = share.Do(ctx, p.options.Shares, ref, operation.Release, target); err == nil {
 			logger.Info("Dropped the record of a volume that is gone; its directory stays", "reason", used.Error())
 		}
 		return err
 	case used != nil:
 		return used
 	}
-	if err = p.options.Shares.Drop(ctx, ref, target); err == nil {
+	if _, err = share.Do(ctx, p.options.Shares, ref, operation.Drop, target); err == nil {
 		logger.Info("Dropped the record of a volume that is gone or was never saved; its directory is gone if it was empty")
 	}
 	return err

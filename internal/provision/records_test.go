@@ -10,14 +10,13 @@ import (
 	"time"
 
 	"sharevol.dev/sharevol/internal/share"
-	"sharevol.dev/sharevol/internal/share/dirs"
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 )
 
 // oneDead are shares of which those of one server do not answer when their records
 // are asked for. It keeps when that was.
 type oneDead struct {
-	*fakeshare.Shares
+	*sharetest.Shares
 	server string
 	began  time.Time
 
@@ -25,14 +24,14 @@ type oneDead struct {
 	asked map[string][]time.Duration // by server
 }
 
-func (o *oneDead) Records(ctx context.Context, ref share.Ref, cluster string) ([]dirs.Record, error) {
+func (o *oneDead) Do(ctx context.Context, ref share.Ref, name string, arguments, result any) error {
 	o.mu.Lock()
 	o.asked[ref.Share.Server] = append(o.asked[ref.Share.Server], time.Since(o.began))
 	o.mu.Unlock()
 	if ref.Share.Server == o.server {
-		return nil, share.ErrNoAnswer
+		return share.ErrNoAnswer
 	}
-	return o.Shares.Records(ctx, ref, cluster)
+	return o.Shares.Do(ctx, ref, name, arguments, result)
 }
 
 func (o *oneDead) at(server string) []time.Duration {
@@ -86,7 +85,7 @@ func TestDeadShareAndTheRecordsOfOthers(t *testing.T) {
 
 // However many volumes and classes name a share, it is looked through once.
 func TestRefsNameEachShareOnce(t *testing.T) {
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	one, two := provisioned(t, shares, "1"), provisioned(t, shares, "2")
 	class := requestFor("3").StorageClass
 	f := fixtureWith(t, shares, one, two, class)

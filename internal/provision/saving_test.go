@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
-	"sharevol.dev/sharevol/internal/share/fakeshare"
+	"sharevol.dev/sharevol/internal/share/sharetest"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -43,7 +43,7 @@ func TestVolumeThatCanNotBeSaved(t *testing.T) {
 	})
 	caches, err := NewCaches(client)
 	check(t, err)
-	shares := &fakeshare.Shares{}
+	shares := sharetest.New(t)
 	runController(t, client, Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Caches: caches}, 2)
 	eventually(t, "a warning on the claim", func() bool {
 		events, err := client.CoreV1().Events(v1.NamespaceAll).List(ctx, metav1.ListOptions{})

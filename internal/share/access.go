@@ -14,6 +14,7 @@ import (
 
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
+	"sharevol.dev/sharevol/internal/share/operation"
 )
 
 // turnTimeout is longer than mounting, unmounting and starting a helper may take
@@ -77,11 +78,12 @@ func (s *access) state() State {
 	return state
 }
 
-// do has the helper do work, in one of the server's slots for such operations, and
+// do has the helper do an operation, in one of the server's slots for such operations, and
 // makes the share ready for it if it must. When the server does not answer, the share
 // is set aside.
-func (s *access) do(ctx context.Context, operation string, work func(context.Context, Helper) error) error {
-	lane := s.slots.of(operation)
+func (s *access) do(ctx context.Context, name string, arguments, result any) error {
+	kind := operation.KindOf(name)
+	lane := s.slots.of(kind)
 	if err := s.enter(ctx, lane); err != nil {
 		return untouched(err)
 	}
@@ -91,10 +93,9 @@ func (s *access) do(ctx context.Context, operation string, work func(context.Con
 		return untouched(err)
 	}
 	began := time.Now()
-	err = work(ctx, h)
-	// Of records and directories there may be many, and a server that does not answer
-	// is not slow.
-	if operation != "records" && operation != "survey" && !errors.Is(err, ErrNoAnswer) {
+	err = h.Do(ctx, name, arguments, result)
+	// A server that does not answer is not slow.
+	if !kind.Has(operation.Long) && !errors.Is(err, ErrNoAnswer) {
 		lane.took(time.Since(began))
 	}
 	return s.end(h, err)

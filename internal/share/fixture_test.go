@@ -17,6 +17,7 @@ import (
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/share/helper/fakehelper"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -85,6 +86,20 @@ func premounted(path string) func(*Options) {
 
 func (f fixture) path(elements ...string) string {
 	return filepath.Join(append([]string{f.export}, elements...)...)
+}
+
+// The operations, by the names of package operation.
+
+func (f fixture) Create(ctx context.Context, ref Ref, create dirs.Create) (dirs.Created, error) {
+	return Do(ctx, f.Manager, ref, operation.Create, create)
+}
+
+func (f fixture) Delete(ctx context.Context, ref Ref, target dirs.Target) error {
+	return errOf(Do(ctx, f.Manager, ref, operation.Delete, target))
+}
+
+func (f fixture) Describe(ctx context.Context, ref Ref) (dirs.Description, error) {
+	return Do(ctx, f.Manager, ref, operation.Describe, operation.None{})
 }
 
 func (f fixture) create(ref Ref, dir volume.SubDir) error {

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/volume"
 )
@@ -23,8 +22,8 @@ func (i *immortal) Open(context.Context) error  { return nil }
 func (i *immortal) Probe(context.Context) error { return nil }
 func (i *immortal) PID() int                    { return 4711 }
 func (i *immortal) Done() <-chan struct{}       { return i.done }
-func (i *immortal) Create(context.Context, dirs.Create) (dirs.Created, error) {
-	return dirs.Created{}, helper.ErrNoAnswer
+func (i *immortal) Do(context.Context, string, any, any) error {
+	return helper.ErrNoAnswer
 }
 
 func (i *immortal) End(ctx context.Context) error {

@@ -10,12 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
 // Manager keeps the mounts and the helpers. Its methods may be called
-// concurrently; package dirs says what they do, and that each is idempotent,
+// concurrently; package dirs says what the operations do, and that each is idempotent,
 // whoever else does it too. All of them return: a removal goes on while it
 // progresses, everything else ends within a few times Options.Timeout. When ctx
 // ends, what has not begun does not begin, and what has stops between two steps.
@@ -41,46 +40,6 @@ func NewManager(options Options) *Manager {
 	}
 }
 
-// Create is dirs.Root.Create.
-func (m *Manager) Create(ctx context.Context, ref Ref, create dirs.Create) (dirs.Created, error) {
-	return do(ctx, m, ref, "create", func(ctx context.Context, h Helper) (dirs.Created, error) { return h.Create(ctx, create) })
-}
-
-// Delete is dirs.Root.Delete.
-func (m *Manager) Delete(ctx context.Context, ref Ref, target dirs.Target) error {
-	return act(ctx, m, ref, "delete", func(ctx context.Context, h Helper) error { return h.Delete(ctx, target) })
-}
-
-// Archive is dirs.Root.Archive.
-func (m *Manager) Archive(ctx context.Context, ref Ref, target dirs.Target) (string, error) {
-	return do(ctx, m, ref, "archive", func(ctx context.Context, h Helper) (string, error) { return h.Archive(ctx, target) })
-}
-
-// Release is dirs.Root.Release.
-func (m *Manager) Release(ctx context.Context, ref Ref, target dirs.Target) error {
-	return act(ctx, m, ref, "release", func(ctx context.Context, h Helper) error { return h.Release(ctx, target) })
-}
-
-// Records is dirs.Root.Records.
-func (m *Manager) Records(ctx context.Context, ref Ref, cluster string) ([]dirs.Record, error) {
-	return do(ctx, m, ref, "records", func(ctx context.Context, h Helper) ([]dirs.Record, error) { return h.Records(ctx, cluster) })
-}
-
-// Drop is dirs.Root.Drop.
-func (m *Manager) Drop(ctx context.Context, ref Ref, target dirs.Target) error {
-	return act(ctx, m, ref, "drop", func(ctx context.Context, h Helper) error { return h.Drop(ctx, target) })
-}
-
-// Describe is dirs.Root.Describe.
-func (m *Manager) Describe(ctx context.Context, ref Ref) (dirs.Description, error) {
-	return do(ctx, m, ref, "describe", func(ctx context.Context, h Helper) (dirs.Description, error) { return h.Describe(ctx) })
-}
-
-// Survey is dirs.Root.Survey.
-func (m *Manager) Survey(ctx context.Context, ref Ref, ask dirs.Survey) (dirs.Surveyed, error) {
-	return do(ctx, m, ref, "survey", func(ctx context.Context, h Helper) (dirs.Surveyed, error) { return h.Survey(ctx, ask) })
-}
-
 // Serves reports whether share can be worked on at all: any can, unless shares
 // are premounted.
 func (m *Manager) Serves(share volume.Share) bool {
@@ -100,28 +59,18 @@ func (m *Manager) States() []State {
 	return states
 }
 
-// act is do without a result.
-func act(ctx context.Context, m *Manager, ref Ref, operation string, work func(context.Context, Helper) error) error {
-	_, err := do(ctx, m, ref, operation, func(ctx context.Context, h Helper) (struct{}, error) { return struct{}{}, work(ctx, h) })
-	return err
-}
-
-// do has the helper of a share do work.
-func do[R any](ctx context.Context, m *Manager, ref Ref, operation string, work func(context.Context, Helper) (R, error)) (result R, err error) {
-	defer func(started time.Time) { m.options.Observe(ref.Share, operation, err, time.Since(started)) }(time.Now())
+// Do does an operation of package operation on a share and stores its result where
+// result points.
+func (m *Manager) Do(ctx context.Context, ref Ref, name string, arguments, result any) (err error) {
+	defer func(started time.Time) { m.options.Observe(ref.Share, name, err, time.Since(started)) }(time.Now())
 	s, err := m.share(ref)
 	if err != nil {
-		return result, untouched(err)
+		return untouched(err)
 	}
 	defer m.running.Done()
 	ctx, cancel := m.life.bound(ctx)
 	defer cancel()
-	err = s.do(ctx, operation, func(ctx context.Context, h Helper) error {
-		var err error
-		result, err = work(ctx, h)
-		return err
-	})
-	return result, err
+	return s.do(ctx, name, arguments, result)
 }
 
 // share returns the access to a share, for one operation of m.running.

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -19,7 +20,7 @@ func TestManySharesHaveFewHelpers(t *testing.T) {
 		}
 		m, alive := pacedManager(t, shares, nil)
 		for share := range shares {
-			if _, err := m.Records(ctx, Ref{Share: share}, "cluster"); err != nil {
+			if _, err := Do(ctx, m, Ref{Share: share}, operation.Records, "cluster"); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -41,7 +42,7 @@ func TestTheHelperThatHasRestedLongestMakesRoom(t *testing.T) {
 		}
 		m, _ := pacedManager(t, shares, func(o *Options) { o.Helpers = 3 })
 		for _, i := range []int{0, 1, 2, 0, 3} { // 1 has rested longest
-			_, err := m.Create(ctx, Ref{Share: on("nfs", i)}, creation("pvc-1"))
+			_, err := Do(ctx, m, Ref{Share: on("nfs", i)}, operation.Create, creation("pvc-1"))
 			must(t, err)
 			time.Sleep(time.Second)
 		}
@@ -64,18 +65,18 @@ func TestAShareForWhichThereIsNoHelperIsBusy(t *testing.T) {
 		results := make(chan error, 2)
 		for _, server := range []string{"a", "b"} {
 			go func() {
-				_, err := m.Create(ctx, Ref{Share: on(server, 0)}, creation("pvc-1"))
+				_, err := Do(ctx, m, Ref{Share: on(server, 0)}, operation.Create, creation("pvc-1"))
 				results <- err
 			}()
 		}
 		time.Sleep(long + time.Second) // the first 10 s they are opened
 		began := time.Now()
-		_, err := m.Create(ctx, Ref{Share: on("c", 0)}, creation("pvc-1"))
+		_, err := Do(ctx, m, Ref{Share: on("c", 0)}, operation.Create, creation("pvc-1"))
 		if took := time.Since(began); !errors.Is(err, ErrBusy) || !errors.Is(err, ErrUntouched) || took > 2*time.Second {
 			t.Errorf("%v after %v", err, took)
 		}
 		must(t, errors.Join(<-results, <-results))
-		_, err = m.Create(ctx, Ref{Share: on("c", 0)}, creation("pvc-1"))
+		_, err = Do(ctx, m, Ref{Share: on("c", 0)}, operation.Create, creation("pvc-1"))
 		must(t, err)
 		if synctest.Wait(); alive.Load() != 2 {
 			t.Errorf("%d helpers", alive.Load())
@@ -95,7 +96,7 @@ func TestDeadSharesLeavePlacesToOthers(t *testing.T) {
 		}
 		m, alive := pacedManager(t, shares, func(o *Options) { o.Helpers = 8 })
 		for i := range 20 {
-			if _, err := m.Create(ctx, Ref{Share: on("dead", i)}, creation("pvc-1")); err == nil {
+			if _, err := Do(ctx, m, Ref{Share: on("dead", i)}, operation.Create, creation("pvc-1")); err == nil {
 				t.Error("no error")
 			}
 		}
@@ -103,7 +104,7 @@ func TestDeadSharesLeavePlacesToOthers(t *testing.T) {
 			time.Sleep(7 * time.Second)
 			for i := range 4 {
 				began := time.Now()
-				_, err := m.Create(ctx, Ref{Share: on("ok", i)}, creation("pvc-1"))
+				_, err := Do(ctx, m, Ref{Share: on("ok", i)}, operation.Create, creation("pvc-1"))
 				if took := time.Since(began); err != nil || took > time.Second {
 					t.Fatalf("%v after %v, with %d helpers", err, took, alive.Load())
 				}

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -52,13 +52,7 @@ func (p *paced) End(context.Context) error {
 	return nil
 }
 
-func (p *paced) Create(ctx context.Context, _ dirs.Create) (dirs.Created, error) {
-	return dirs.Created{}, p.work(ctx)
-}
-
-func (p *paced) Records(ctx context.Context, _ string) ([]dirs.Record, error) {
-	return nil, p.work(ctx)
-}
+func (p *paced) Do(ctx context.Context, _ string, _, _ any) error { return p.work(ctx) }
 
 // pacedManager returns a Manager of shares that are there already, whose operations
 // take so long, and how many helpers are alive.
@@ -132,7 +126,7 @@ func newPool(m *Manager, workers int, claims ...*pooled) *pool {
 
 func (p *pool) serve(c *pooled) {
 	p.on(c.share.Server).Add(1)
-	_, err := p.Create(ctx, Ref{Share: c.share}, creation("pvc-1"))
+	_, err := Do(ctx, p, Ref{Share: c.share}, operation.Create, creation("pvc-1"))
 	p.on(c.share.Server).Add(-1)
 	switch {
 	case errors.Is(err, ErrBusy):

@@ -13,6 +13,7 @@ import (
 
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -43,6 +44,18 @@ func (r Ref) key() string {
 	return r.Share.String() + "\x00" + strings.Join(r.MountOptions, ",")
 }
 
+// Doer does operations on shares, as a Manager does.
+type Doer interface {
+	Do(ctx context.Context, ref Ref, operation string, arguments, result any) error
+	Serves(volume.Share) bool
+}
+
+// Do has doer do an operation on a share.
+func Do[A, R any](ctx context.Context, doer Doer, ref Ref, op operation.Operation[A, R], arguments A) (result R, err error) {
+	err = doer.Do(ctx, ref, op.Name, arguments, &result)
+	return result, err
+}
+
 // Mounter mounts shares; see nfsmount.Mounter for what is promised.
 type Mounter interface {
 	Mount(ctx context.Context, source, target string, options []string) error
@@ -51,8 +64,9 @@ type Mounter interface {
 
 // Helper does the directory work on one share; see helper.Process for what is promised.
 type Helper interface {
-	helper.Work
+	operation.Doer
 	Open(ctx context.Context) error
+	Probe(ctx context.Context) error
 	End(ctx context.Context) error
 	Done() <-chan struct{}
 	PID() int

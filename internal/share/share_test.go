@@ -15,6 +15,7 @@ import (
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/share/helper/fakehelper"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -29,13 +30,13 @@ func TestAllOperations(t *testing.T) {
 		}
 		targets[dir] = dirs.Target{SubDir: dir, Owner: owner(dir), ShareID: created.ShareID}
 	}
-	if records, err := f.Records(ctx, nfs, "cluster"); err != nil || len(records) != 4 {
+	if records, err := Do(ctx, f, nfs, operation.Records, "cluster"); err != nil || len(records) != 4 {
 		t.Errorf("records %v, %v", records, err)
 	}
 	must(t, f.Delete(ctx, nfs, targets["a/deleted"]))
-	must(t, f.Release(ctx, nfs, targets["released"]))
-	must(t, f.Drop(ctx, nfs, targets["dropped"]))
-	name, err := f.Archive(ctx, nfs, targets["archived"])
+	must(t, errOf(Do(ctx, f, nfs, operation.Release, targets["released"])))
+	must(t, errOf(Do(ctx, f, nfs, operation.Drop, targets["dropped"])))
+	name, err := Do(ctx, f, nfs, operation.Archive, targets["archived"])
 	if err != nil || !there(t, f.path(name)) {
 		t.Errorf("archived as %q, %v", name, err)
 	}
@@ -44,7 +45,7 @@ func TestAllOperations(t *testing.T) {
 			t.Errorf("%s is there: %v", dir, !kept)
 		}
 	}
-	if records, err := f.Records(ctx, nfs, "cluster"); err != nil || len(records) != 0 {
+	if records, err := Do(ctx, f, nfs, operation.Records, "cluster"); err != nil || len(records) != 0 {
 		t.Errorf("records %v, %v", records, err)
 	}
 	if n := f.starts.Load(); n != 1 {
@@ -258,7 +259,7 @@ func TestReadOnlyMountsTakeNothingAndGiveNothing(t *testing.T) {
 	f := newFixture(t, func(o *Options) { o.ReadOnly = true })
 	must(t, os.Mkdir(f.path("somebody's"), 0o700))
 	ref := Ref{Share: nfs.Share, MountOptions: []string{"nfsvers=4.2", "rw"}}
-	found, err := f.Survey(ctx, ref, dirs.Survey{Cluster: "cluster", Volumes: []volume.SubDir{"gone"}})
+	found, err := Do(ctx, f, ref, operation.Survey, dirs.Survey{Cluster: "cluster", Volumes: []volume.SubDir{"gone"}})
 	must(t, err)
 	if len(found.Orphans) != 1 || len(found.Missing) != 1 {
 		t.Errorf("%+v", found)
@@ -280,7 +281,7 @@ func TestSurveyOfADeadServerEnds(t *testing.T) {
 	f := newFixture(t, nil)
 	must(t, errOf(f.Describe(ctx, nfs)))
 	defer f.hang(t)()
-	if _, err := f.Survey(ctx, nfs, dirs.Survey{}); !errors.Is(err, ErrNoAnswer) {
+	if _, err := Do(ctx, f, nfs, operation.Survey, dirs.Survey{}); !errors.Is(err, ErrNoAnswer) {
 		t.Error(err)
 	}
 	if _, err := f.Describe(ctx, nfs); !errors.Is(err, ErrUntouched) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"sharevol.dev/sharevol/internal/share/operation"
 )
 
 // slots are for the operations on one server, on whichever of its shares and however
@@ -16,8 +18,8 @@ func newSlots(concurrency int) *slots {
 	return &slots{creations: newLane(concurrency), removals: newLane(concurrency)}
 }
 
-func (s *slots) of(operation string) *lane {
-	if operation == "create" || operation == "records" {
+func (s *slots) of(kind operation.Kind) *lane {
+	if kind.Has(operation.Creation) {
 		return s.creations
 	}
 	return s.removals

@@ -18,59 +18,9 @@ func (p *Process) Open(ctx context.Context) error {
 // Probe proves that the share answers. It, too, returns as soon as ctx ends.
 func (p *Process) Probe(ctx context.Context) error { return p.abandonable(ctx, opProbe, nil) }
 
-// Create is dirs.Root.Create.
-func (p *Process) Create(ctx context.Context, create dirs.Create) (dirs.Created, error) {
-	var created dirs.Created
-	err := p.call(ctx, opCreate, create, &created)
-	return created, err
-}
-
-// Delete is dirs.Root.Delete. It tells of progress every 100 ms at most.
-func (p *Process) Delete(ctx context.Context, target dirs.Target) error {
-	return p.call(ctx, opDelete, target, nil)
-}
-
-// Archive is dirs.Root.Archive.
-func (p *Process) Archive(ctx context.Context, target dirs.Target) (string, error) {
-	var name string
-	err := p.call(ctx, opArchive, target, &name)
-	return name, err
-}
-
-// Release is dirs.Root.Release.
-func (p *Process) Release(ctx context.Context, target dirs.Target) error {
-	return p.call(ctx, opRelease, target, nil)
-}
-
-// Records is dirs.Root.Records. It tells of progress every 100 ms at most.
-func (p *Process) Records(ctx context.Context, cluster string) ([]dirs.Record, error) {
-	var records []dirs.Record
-	err := p.call(ctx, opRecords, cluster, &records)
-	return records, err
-}
-
-// Drop is dirs.Root.Drop.
-func (p *Process) Drop(ctx context.Context, target dirs.Target) error {
-	return p.call(ctx, opDrop, target, nil)
-}
-
-// Describe is dirs.Root.Describe.
-func (p *Process) Describe(ctx context.Context) (dirs.Description, error) {
-	var description dirs.Description
-	err := p.call(ctx, opDescribe, nil, &description)
-	return description, err
-}
-
-// Survey is dirs.Root.Survey. It tells of progress every 100 ms at most.
-func (p *Process) Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, error) {
-	var found dirs.Surveyed
-	err := p.call(ctx, opSurvey, ask, &found)
-	return found, err
-}
-
 func (p *Process) abandonable(ctx context.Context, op string, args any) error {
 	done := make(chan error, 1)
-	go func() { done <- p.call(ctx, op, args, nil) }() // ends as all calls do
+	go func() { done <- p.Do(ctx, op, args, nil) }() // ends as all calls do
 	select {
 	case err := <-done:
 		return err
@@ -79,8 +29,9 @@ func (p *Process) abandonable(ctx context.Context, op string, args any) error {
 	}
 }
 
-// call has the helper do op and stores its result in result, if not nil.
-func (p *Process) call(ctx context.Context, op string, args, result any) error {
+// Do has the helper do an operation, and stores its result where result points, unless
+// that is nil. An operation tells of its progress every 100 ms at most.
+func (p *Process) Do(ctx context.Context, op string, args, result any) error {
 	encoded, err := json.Marshal(args)
 	if err == nil {
 		err = ctx.Err()

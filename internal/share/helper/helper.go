@@ -10,34 +10,32 @@ package helper
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"sharevol.dev/sharevol/internal/share/dirs"
+	"sharevol.dev/sharevol/internal/share/operation"
 )
 
 // Argument is the first argument of the program when it is to be a helper: main
 // calls Main then, and exits when that returns.
 const Argument = "share-helper"
 
-// Work is the directory work on one share. Package dirs does it and says what each
-// method promises, and which tell of their progress. All may be called at the same time.
+// Work is an open share root. Its methods may be called at the same time.
 type Work interface {
-	Create(ctx context.Context, create dirs.Create) (dirs.Created, error)
-	Delete(ctx context.Context, target dirs.Target) error
-	Archive(ctx context.Context, target dirs.Target) (string, error)
-	Release(ctx context.Context, target dirs.Target) error
-	Records(ctx context.Context, cluster string) ([]dirs.Record, error)
-	Drop(ctx context.Context, target dirs.Target) error
+	// Run does an operation; see package operation.
+	Run(ctx context.Context, operation string, arguments json.RawMessage) (any, error)
+	// Probe proves that the share answers.
 	Probe(ctx context.Context) error
-	// Describe and Survey change nothing.
-	Describe(ctx context.Context) (dirs.Description, error)
-	Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, error)
 }
 
-var (
-	_ Work = (*dirs.Root)(nil)
-	_ Work = (*Process)(nil)
-)
+// Root is the Work that does the operations.
+type Root struct{ *dirs.Root }
+
+// Run is operation.Run.
+func (r Root) Run(ctx context.Context, name string, arguments json.RawMessage) (any, error) {
+	return operation.Run(ctx, r.Root, name, arguments)
+}
 
 var (
 	// ErrNoAnswer says that the server did not answer in time and that the helper

@@ -72,10 +72,11 @@ func TestTheLeaseReachesARunningOperation(t *testing.T) {
 func parent() error {
 	held := &lease{}
 	held.renew(2 * time.Second)
-	p, err := helper.Start(helper.Options{Command: command(os.Args[2]), Path: os.Args[3], Lease: held})
+	started, err := helper.Start(helper.Options{Command: command(os.Args[2]), Path: os.Args[3], Lease: held})
 	if err != nil {
 		return err
 	}
+	p := process{started}
 	if err := p.Open(ctx); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package helper_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/share/helper/fakehelper"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -59,8 +61,20 @@ func TestMain(m *testing.M) {
 
 func command(words ...string) []string { return append([]string{"/proc/self/exe"}, words...) }
 
+// process is a helper with some operations by their names.
+type process struct{ *helper.Process }
+
+func (p process) Create(ctx context.Context, create dirs.Create) (dirs.Created, error) {
+	return operation.Create.On(ctx, p, create)
+}
+
+func (p process) Delete(ctx context.Context, target dirs.Target) error {
+	_, err := operation.Delete.On(ctx, p, target)
+	return err
+}
+
 // start starts a helper and sees to it that nothing is left of it.
-func start(t *testing.T, options helper.Options) *helper.Process {
+func start(t *testing.T, options helper.Options) process {
 	t.Helper()
 	fakehelper.CheckLeaks(t)
 	if options.Timeout == 0 {
@@ -75,11 +89,11 @@ func start(t *testing.T, options helper.Options) *helper.Process {
 			t.Error(err)
 		}
 	})
-	return p
+	return process{p}
 }
 
 // open starts a helper for an empty share and opens it.
-func open(t *testing.T, options helper.Options) (*helper.Process, string) {
+func open(t *testing.T, options helper.Options) (process, string) {
 	t.Helper()
 	if options.Path == "" {
 		options.Path = t.TempDir()
@@ -116,53 +130,21 @@ func inBackground(f func() error) <-chan error {
 	return done
 }
 
-// echo answers with what it was asked for.
+// echo answers with the arguments, after a step; "fail" fails as its argument says.
 type echo struct{ helper.Work }
 
 func openEcho(string, bool, func() error) (helper.Work, error) { return echo{}, nil }
 
-var errEcho = errors.New("echo")
-
-func (echo) Create(_ context.Context, c dirs.Create) (dirs.Created, error) {
-	if c.SubDir == "error" {
-		return dirs.Created{}, failures[c.Mode]
+func (echo) Run(ctx context.Context, name string, arguments json.RawMessage) (any, error) {
+	if name == "fail" {
+		which, err := strconv.Atoi(string(arguments))
+		return nil, errors.Join(err, failures[which])
 	}
-	return dirs.Created{ShareID: fmt.Sprintf("%+v", c), Made: true}, nil
+	dirs.Progress(ctx)()
+	return arguments, nil
 }
 
-func (echo) Delete(ctx context.Context, t dirs.Target) error {
-	dirs.Progress(ctx)()
-	return fmt.Errorf("%w %+v", errEcho, t)
-}
-func (echo) Archive(_ context.Context, t dirs.Target) (string, error) {
-	return fmt.Sprintf("%+v", t), nil
-}
-func (echo) Release(_ context.Context, t dirs.Target) error { return fmt.Errorf("%w %+v", errEcho, t) }
-func (echo) Drop(_ context.Context, t dirs.Target) error {
-	return fmt.Errorf("%w drop %+v", errEcho, t)
-}
 func (echo) Probe(context.Context) error { return nil }
-func (echo) Records(_ context.Context, cluster string) ([]dirs.Record, error) {
-	record := filled[dirs.Record]()
-	record.Owner.Cluster = cluster
-	return []dirs.Record{record, {}}, nil
-}
-
-func (echo) Describe(context.Context) (dirs.Description, error) {
-	return filled[dirs.Description](), nil
-}
-
-func (echo) Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, error) {
-	dirs.Progress(ctx)()
-	return surveyed(ask), nil
-}
-
-// surveyed is what echo answers to ask: every field has a value.
-func surveyed(ask dirs.Survey) dirs.Surveyed {
-	found := filled[dirs.Surveyed]()
-	found.Unread = []string{fmt.Sprintf("%+v", ask)}
-	return found
-}
 
 // counting takes step after step for as long as it may, and counts them in a file.
 type counting struct {
@@ -175,21 +157,18 @@ func openCounting(path string, _ bool, lease func() error) (helper.Work, error) 
 	return counting{path: path, lease: lease}, nil
 }
 
-func (c counting) Create(context.Context, dirs.Create) (dirs.Created, error) {
-	return dirs.Created{}, nil
-}
-
-func (c counting) Delete(ctx context.Context, _ dirs.Target) error {
-	for n := 1; ; n++ {
+func (c counting) Run(ctx context.Context, name string, _ json.RawMessage) (any, error) {
+	for n := 1; name == operation.Delete.Name; n++ {
 		if err := errors.Join(c.lease(), ctx.Err()); err != nil {
-			return err
+			return nil, err
 		}
 		if err := os.WriteFile(filepath.Join(c.path, "steps"), []byte(strconv.Itoa(n)), 0o600); err != nil {
-			return err
+			return nil, err
 		}
 		dirs.Progress(ctx)()
 		time.Sleep(10 * time.Millisecond)
 	}
+	return operation.None{}, nil
 }
 
 // steps returns how many steps a counting helper has taken.

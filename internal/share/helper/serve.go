@@ -48,7 +48,7 @@ func openDirs(path string, nfs bool, lease func() error) (Work, error) {
 	if err := checkMount(path, nfs); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	return root, nil
+	return Root{root}, nil
 }
 
 func checkMount(path string, nfs bool) error {
@@ -160,7 +160,10 @@ func (s *server) perform(ctx context.Context, r request) (any, error) {
 	if work == nil {
 		return nil, fmt.Errorf("%w: the share is not open", dirs.ErrUntouched)
 	}
-	result, err := dispatch(ctx, work, r)
+	if r.Op == opProbe {
+		return nil, work.Probe(ctx)
+	}
+	result, err := work.Run(ctx, r.Op, r.Args)
 	if errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOENT) {
 		// Of something inside the share, it says nothing about the root.
 		if probeErr := work.Probe(ctx); probeErr != nil && ctx.Err() == nil {
@@ -183,37 +186,4 @@ func (s *server) openShare(args json.RawMessage) error {
 	defer s.mu.Unlock()
 	s.work = work
 	return nil
-}
-
-func dispatch(ctx context.Context, work Work, r request) (any, error) {
-	switch r.Op {
-	case opCreate:
-		return with(r, func(create dirs.Create) (any, error) { return work.Create(ctx, create) })
-	case opDelete:
-		return with(r, func(target dirs.Target) (any, error) { return nil, work.Delete(ctx, target) })
-	case opArchive:
-		return with(r, func(target dirs.Target) (any, error) { return work.Archive(ctx, target) })
-	case opRelease:
-		return with(r, func(target dirs.Target) (any, error) { return nil, work.Release(ctx, target) })
-	case opRecords:
-		return with(r, func(cluster string) (any, error) { return work.Records(ctx, cluster) })
-	case opDrop:
-		return with(r, func(target dirs.Target) (any, error) { return nil, work.Drop(ctx, target) })
-	case opProbe:
-		return nil, work.Probe(ctx)
-	case opDescribe:
-		return work.Describe(ctx)
-	case opSurvey:
-		return with(r, func(ask dirs.Survey) (any, error) { return work.Survey(ctx, ask) })
-	}
-	return nil, fmt.Errorf("%w: unknown operation %q", dirs.ErrUntouched, r.Op)
-}
-
-// with calls do with the arguments of r.
-func with[A any](r request, do func(A) (any, error)) (any, error) {
-	var args A
-	if err := json.Unmarshal(r.Args, &args); err != nil {
-		return nil, fmt.Errorf("%w: arguments of %s: %w", dirs.ErrUntouched, r.Op, err)
-	}
-	return do(args)
 }

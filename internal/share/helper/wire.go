@@ -10,18 +10,10 @@ import (
 	"sharevol.dev/sharevol/internal/share/dirs"
 )
 
-// The operations that a request can ask for.
+// The requests that are no operations of package operation.
 const (
-	opOpen     = "open"
-	opCreate   = "create"
-	opDelete   = "delete"
-	opArchive  = "archive"
-	opRelease  = "release"
-	opRecords  = "records"
-	opDrop     = "drop"
-	opProbe    = "probe"
-	opDescribe = "describe"
-	opSurvey   = "survey"
+	opOpen  = "open"
+	opProbe = "probe"
 )
 
 // maxFrame bounds the memory that one frame of a helper can take here. It is more

@@ -17,6 +17,7 @@ import (
 
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
+	"sharevol.dev/sharevol/internal/share/operation"
 )
 
 // filled returns a T whose fields all have values of their own.
@@ -55,41 +56,25 @@ func fill(v reflect.Value, n *int) {
 // Every field of every argument and result comes over.
 func TestArgumentsAndResultsCross(t *testing.T) {
 	p, _ := open(t, helper.Options{Command: command("echo-helper")})
-	c, target := filled[dirs.Create](), filled[dirs.Target]()
-	created, err := p.Create(ctx, c)
-	if want := (dirs.Created{ShareID: fmt.Sprintf("%+v", c), Made: true}); err != nil || created != want {
-		t.Errorf("created %+v, %v, want %+v", created, err, want)
-	}
-	progressed := false
-	checks := map[string]error{
-		"":      p.Delete(dirs.WithProgress(ctx, func() { progressed = true }), target),
-		" ":     p.Release(ctx, target),
-		" drop": p.Drop(ctx, target),
-	}
-	for prefix, err := range checks {
-		if want := fmt.Sprintf("echo%s %+v", strings.TrimRight(prefix, " "), target); err == nil || err.Error() != want {
-			t.Errorf("got %v, want %s", err, want)
-		}
-	}
-	if !progressed {
-		t.Error("no progress")
-	}
-	if name, err := p.Archive(ctx, target); err != nil || name != fmt.Sprintf("%+v", target) {
-		t.Errorf("archived as %q, %v", name, err)
-	}
-	want := filled[dirs.Record]()
-	want.Owner.Cluster = "a cluster"
-	if records, err := p.Records(ctx, "a cluster"); err != nil || !reflect.DeepEqual(records, []dirs.Record{want, {}}) {
-		t.Errorf("records %+v, %v", records, err)
-	}
+	crosses[dirs.Create](t, p)
+	crosses[dirs.Created](t, p)
+	crosses[dirs.Target](t, p)
+	crosses[[]dirs.Record](t, p)
+	crosses[dirs.Description](t, p)
+	crosses[dirs.Survey](t, p)
+	crosses[dirs.Surveyed](t, p)
+	crosses[string](t, p)
+	crosses[operation.None](t, p)
 	must(t, p.Probe(ctx))
-	if description, err := p.Describe(ctx); err != nil || description != filled[dirs.Description]() {
-		t.Errorf("described as %+v, %v", description, err)
-	}
-	ask, progressed := filled[dirs.Survey](), false
-	found, err := p.Survey(dirs.WithProgress(ctx, func() { progressed = true }), ask)
-	if want := surveyed(ask); err != nil || !reflect.DeepEqual(found, want) || !progressed {
-		t.Errorf("found %+v, %v, want %+v; progressed: %v", found, err, want, progressed)
+}
+
+func crosses[T any](t *testing.T, p process) {
+	t.Helper()
+	there, progressed := filled[T](), false
+	var back T
+	err := p.Do(dirs.WithProgress(ctx, func() { progressed = true }), "echo", there, &back)
+	if err != nil || !reflect.DeepEqual(back, there) || !progressed {
+		t.Errorf("%+v came back as %+v, %v; progressed: %v", there, back, err, progressed)
 	}
 }
 
@@ -116,9 +101,7 @@ func TestErrorsCross(t *testing.T) {
 	}
 	p, _ := open(t, helper.Options{Command: command("echo-helper")})
 	for i, want := range failures {
-		c := create("error")
-		c.Mode = uint32(i)
-		_, err := p.Create(ctx, c)
+		err := p.Do(ctx, "fail", i, nil)
 		if err == nil || err.Error() != want.Error() {
 			t.Errorf("got %v, want %v", err, want)
 		}

@@ -4,6 +4,7 @@ package fakehelper
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
+	"sharevol.dev/sharevol/internal/share/operation"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -69,7 +71,7 @@ func Main() {
 
 // work is a share that fails on demand.
 type work struct {
-	*dirs.Root
+	helper.Root
 	path string
 	// staleBefore says that Stale was there already when this was opened.
 	staleBefore bool
@@ -86,7 +88,7 @@ func open(path string, _ bool, lease func() error) (helper.Work, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &work{Root: root, path: path, staleBefore: exists(path, Stale)}, nil
+	return &work{Root: helper.Root{Root: root}, path: path, staleBefore: exists(path, Stale)}, nil
 }
 
 // hang opens the FIFO path for reading, which waits for a writer that never comes.
@@ -119,56 +121,36 @@ func (w *work) failure() error {
 	return nil
 }
 
-// Create fails on demand.
-func (w *work) Create(ctx context.Context, create dirs.Create) (dirs.Created, error) {
-	switch create.SubDir {
-	case HangingDir:
-		fifo := filepath.Join(w.path, "fake-fifo")
-		if err := unix.Mkfifo(fifo, 0o600); err != nil && !errors.Is(err, unix.EEXIST) {
-			return dirs.Created{}, err
+// Run fails on demand.
+func (w *work) Run(ctx context.Context, name string, arguments json.RawMessage) (any, error) {
+	var of struct{ SubDir volume.SubDir }
+	_ = json.Unmarshal(arguments, &of) // of those operations that have one
+	if name == operation.Create.Name {
+		switch of.SubDir {
+		case HangingDir:
+			fifo := filepath.Join(w.path, "fake-fifo")
+			if err := unix.Mkfifo(fifo, 0o600); err != nil && !errors.Is(err, unix.EEXIST) {
+				return nil, err
+			}
+			return nil, hang(fifo)
+		case CrashingDir:
+			return nil, unix.Kill(unix.Getpid(), unix.SIGKILL)
+		case StaleDir:
+			return nil, &os.PathError{Op: "mkdir", Path: string(StaleDir), Err: unix.ESTALE}
 		}
-		return dirs.Created{}, hang(fifo)
-	case CrashingDir:
-		return dirs.Created{}, unix.Kill(unix.Getpid(), unix.SIGKILL)
-	case StaleDir:
-		return dirs.Created{}, &os.PathError{Op: "mkdir", Path: string(StaleDir), Err: unix.ESTALE}
 	}
 	if err := w.failure(); err != nil {
-		return dirs.Created{}, err
+		return nil, err
 	}
-	return w.Root.Create(ctx, create)
-}
-
-// Delete fails on demand.
-func (w *work) Delete(ctx context.Context, target dirs.Target) error {
-	if err := w.failure(); err != nil {
-		return err
-	}
-	for target.SubDir == SteadyDir {
+	for name == operation.Delete.Name && of.SubDir == SteadyDir {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		case <-time.After(10 * time.Millisecond):
 			dirs.Progress(ctx)()
 		}
 	}
-	return w.Root.Delete(ctx, target)
-}
-
-// Describe fails on demand.
-func (w *work) Describe(ctx context.Context) (dirs.Description, error) {
-	if err := w.failure(); err != nil {
-		return dirs.Description{}, err
-	}
-	return w.Root.Describe(ctx)
-}
-
-// Survey fails on demand.
-func (w *work) Survey(ctx context.Context, ask dirs.Survey) (dirs.Surveyed, error) {
-	if err := w.failure(); err != nil {
-		return dirs.Surveyed{}, err
-	}
-	return w.Root.Survey(ctx, ask)
+	return w.Root.Run(ctx, name, arguments)
 }
 
 // Probe fails on demand.
