@@ -15,8 +15,6 @@ import (
 	"sharevol.dev/sharevol/internal/cli"
 	"sharevol.dev/sharevol/internal/kubeclient"
 	"sharevol.dev/sharevol/internal/nfsmount"
-	"sharevol.dev/sharevol/internal/provision"
-	"sharevol.dev/sharevol/internal/volume"
 )
 
 // checkCommand is the first argument of the program when it is to check and not to serve.
@@ -122,9 +120,7 @@ func (c *CheckConfig) options() (check.Options, error) {
 	}
 	options := check.Options{
 		Client: client,
-		Provision: provision.Options{
-			DriverName: c.serving.DriverName, Adopted: c.serving.Adopted, DefaultOnDelete: volume.OnDelete(c.serving.DefaultOnDelete),
-		},
+		Names:  c.serving.names(),
 		Shares: c.Shares, Premounted: c.serving.Premounted, SizeTime: c.SizeTime,
 	}
 	if c.Shares && len(c.serving.Premounted) == 0 {

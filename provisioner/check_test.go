@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// cluster is an API server with one class, and nothing else. It notes what changes anything.
-func cluster(t *testing.T) (kubeconfig string) {
+// apiServer is an API server with one class, and nothing else. It notes what changes anything.
+func apiServer(t *testing.T) (kubeconfig string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
@@ -68,7 +68,7 @@ func doCheck(args ...string) (status int, stdout, stderr string) {
 }
 
 func TestCheckReports(t *testing.T) {
-	kubeconfig, share := cluster(t), t.TempDir()
+	kubeconfig, share := apiServer(t), t.TempDir()
 	status, stdout, stderr := doCheck("--kubeconfig="+kubeconfig, "--shares=false")
 	if status != 0 || !strings.Contains(stdout, "gold") || !strings.Contains(stdout, "All is well.") || stderr != "" {
 		t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
@@ -85,7 +85,7 @@ func TestCheckReports(t *testing.T) {
 }
 
 func TestCheckSaysWhyItCanNotBeDone(t *testing.T) {
-	kubeconfig := cluster(t)
+	kubeconfig := apiServer(t)
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for name, test := range map[string]struct {
 		args []string

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"sharevol.dev/sharevol/internal/cli"
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -178,4 +179,9 @@ func (p *premounted) Set(value string) error {
 	}
 	(*p)[share] = path
 	return nil
+}
+
+// names are those that the program serves.
+func (c *Config) names() cluster.Names {
+	return cluster.Names{Driver: c.DriverName, DefaultOnDelete: volume.OnDelete(c.DefaultOnDelete), Adopted: c.Adopted}
 }

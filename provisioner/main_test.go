@@ -11,8 +11,8 @@ import (
 
 	"k8s.io/client-go/kubernetes/fake"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/election"
-	"sharevol.dev/sharevol/internal/provision"
 )
 
 func TestBadCommandLineNamesEveryFault(t *testing.T) {
@@ -72,13 +72,13 @@ func TestOutsideAClusterItSaysWhatToGive(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	caches, err := provision.NewCaches(fake.NewClientset())
+	caches, err := cluster.New(fake.NewClientset(), cluster.Names{Driver: "csi.sharevol.dev"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	p := &program{fence: &election.Fence{}, caches: caches}
+	p := &program{fence: &election.Fence{}, cluster: caches}
 	if err := p.ready(ctx); err == nil {
 		t.Error("ready with empty caches")
 	}

@@ -28,7 +28,7 @@ const few = 1
 
 // thrift has the program take less from then on when its caches are filled, until ctx ends.
 func (p *program) thrift(ctx context.Context) {
-	if !p.caches.Filled(ctx) {
+	if !p.cluster.Filled(ctx) {
 		return
 	}
 	if os.Getenv("GOMAXPROCS") == "" {

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"sharevol.dev/sharevol/internal/controller"
 	"sharevol.dev/sharevol/internal/health"
-	"sharevol.dev/sharevol/internal/provision"
 )
 
 // Profiles are served to those who ask for them with --profile, and to nobody else.
 func TestProfile(t *testing.T) {
-	metrics := provision.NewMetrics(version, nil, func() bool { return true })
+	metrics := controller.NewMetrics(version, nil, func() bool { return true })
 	for _, test := range []struct {
 		args []string
 		path string
@@ -37,7 +37,7 @@ func TestProfile(t *testing.T) {
 }
 
 // ask gets a path of a program with these arguments.
-func ask(t *testing.T, metrics *provision.Metrics, args []string, path string) (status int, body string) {
+func ask(t *testing.T, metrics *controller.Metrics, args []string, path string) (status int, body string) {
 	t.Helper()
 	var config Config
 	flags := flag.NewFlagSet("", flag.ContinueOnError)

@@ -12,6 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/klog/v2"
 
+	"sharevol.dev/sharevol/internal/cluster"
+	"sharevol.dev/sharevol/internal/controller"
 	"sharevol.dev/sharevol/internal/election"
 	"sharevol.dev/sharevol/internal/events"
 	"sharevol.dev/sharevol/internal/health"
@@ -40,7 +42,7 @@ func serve(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	p := &program{config: config, fence: election.Unfenced(), kick: func() {}}
+	p := &program{config: config, fence: election.Unfenced(), recovered: make(chan struct{}, 1)}
 	if config.LeaderElect {
 		p.fence = &election.Fence{}
 	}
@@ -73,11 +75,12 @@ type program struct {
 	config  Config
 	fence   *election.Fence
 	clients clients
-	caches  *provision.Caches
-	metrics *provision.Metrics
+	cluster *cluster.Cluster
+	metrics *controller.Metrics
 	shares  *share.Manager
-	kick    func()      // has all that waits tried again
-	serving atomic.Bool // whether lead has begun to
+	// recovered gets one when a share is available again.
+	recovered chan struct{}
+	serving   atomic.Bool // whether lead has begun to
 }
 
 // connect makes the parts that a standby has too.
@@ -90,7 +93,7 @@ func (p *program) connect(ctx context.Context) (err error) {
 		// One share gets at most a quarter of the workers: a slow one leaves the rest to others.
 		Concurrency: max(1, p.config.WorkerThreads/4),
 		Lease:       p.fence,
-		OnRecovery:  func() { p.kick() },
+		OnRecovery:  p.noteRecovery,
 		Observe: func(s volume.Share, operation string, err error, took time.Duration) {
 			p.metrics.Observe(s, operation, err, took)
 		},
@@ -103,15 +106,23 @@ func (p *program) connect(ctx context.Context) (err error) {
 		options.Mounter = mounter
 	}
 	p.shares = share.NewManager(options)
-	p.metrics = provision.NewMetrics(version, p.shares.States, func() bool { return p.fence.Check() == nil })
-	p.caches, err = provision.NewCaches(p.clients.work, p.config.Adopted...)
+	p.metrics = controller.NewMetrics(version, p.shares.States, func() bool { return p.fence.Check() == nil })
+	p.cluster, err = cluster.New(p.clients.work, p.config.names())
 	return err
+}
+
+// noteRecovery has the controller, if there is one, try all that waits again.
+func (p *program) noteRecovery() {
+	select {
+	case p.recovered <- struct{}{}:
+	default: // it will
+	}
 }
 
 // ready returns an error while the program could not do its part: a standby's is to
 // know all claims, volumes and classes, a leader's to serve them and to be allowed to.
 func (p *program) ready(ctx context.Context) error {
-	if err := p.caches.Ready(ctx); err != nil {
+	if err := p.cluster.Ready(ctx); err != nil {
 		return err
 	}
 	switch leads, serves := p.fence.Check(), p.serving.Load(); {
@@ -125,7 +136,7 @@ func (p *program) ready(ctx context.Context) error {
 
 // work does the program's work while it may: always, or while it holds the lease.
 func (p *program) work(ctx context.Context) error {
-	p.caches.Start(ctx) // a standby's are full when its turn comes
+	p.cluster.Start(ctx) // a standby's are full when its turn comes
 	go p.thrift(ctx)
 	if !p.config.LeaderElect {
 		return p.lead(ctx)
@@ -165,9 +176,9 @@ func untilStopped(elect func(lead func(context.Context) error) error, lead func(
 
 // lead provisions and deletes until ctx ends.
 func (p *program) lead(ctx context.Context) error {
-	var cluster string
+	var clusterID string
 	err := p.untilAnswered(ctx, "Waiting for the API server to tell which cluster this is", func(ctx context.Context) (err error) {
-		cluster, err = kubeclient.ClusterID(ctx, p.clients.work)
+		clusterID, err = kubeclient.ClusterID(ctx, p.clients.work)
 		return err
 	})
 	if err == nil && len(p.config.Adopted) > 0 {
@@ -185,21 +196,17 @@ func (p *program) lead(ctx context.Context) error {
 		go func() { end(p.beside(ctx)) }()
 	}
 	client := events.Throttle(ctx, p.clients.work, p.clients.events, p.config.warningPace())
-	controller, provisioner := provision.NewController(client, provision.Options{
-		DriverName:      p.config.DriverName,
-		Adopted:         p.config.Adopted,
-		DefaultOnDelete: volume.OnDelete(p.config.DefaultOnDelete),
-		Cluster:         cluster,
-		Shares:          p.shares,
-		Client:          p.clients.work,
-		Caches:          p.caches,
-		Lease:           p.fence.Check,
-	}, p.config.WorkerThreads)
-	p.kick = controller.Kick
+	provisioner := provision.New(provision.Options{
+		Cluster: p.cluster, ClusterID: clusterID, Shares: p.shares, Client: p.clients.work, Fence: p.fence.Check,
+	})
+	serving := controller.New(controller.Options{
+		Client: client, Cluster: p.cluster, Shares: p.shares, Provisioner: provisioner,
+		Workers: p.config.WorkerThreads, Recovered: p.recovered,
+	})
 	go provisioner.DropRecords(ctx)
 	klog.InfoS("Serving claims", "driver", p.config.DriverName)
 	p.serving.Store(true)
-	controller.Run(ctx)
+	serving.Run(ctx)
 	err = p.stop(provisioner)
 	if cause := context.Cause(ctx); errors.Is(cause, election.ErrIncumbent) {
 		err = errors.Join(cause, err)

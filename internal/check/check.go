@@ -17,8 +17,8 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/kubeclient"
-	"sharevol.dev/sharevol/internal/provision"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/share/operation"
@@ -41,9 +41,8 @@ const (
 // Options of a check.
 type Options struct {
 	Client kubernetes.Interface
-	// Provision is how the provisioner is set up that would serve the cluster; see
-	// provision.NewInspector for what counts. Its Client is the one above.
-	Provision provision.Options
+	// Names are those that the provisioner serves.
+	Names cluster.Names
 	// Shares says whether to look at shares, too.
 	Shares bool
 	// Premounted, Mounter, Dir and Start are as in share.Options. Below Dir the check
@@ -207,7 +206,7 @@ func (c *check) look(ctx context.Context, manager *share.Manager, s *shareState)
 func (s *shareState) reach(ctx context.Context, manager *share.Manager) (share.Ref, bool) {
 	for _, way := range s.ways {
 		ref, err := way.ref(ctx)
-		if errors.Is(err, provision.ErrSecretPerClaim) {
+		if errors.Is(err, errSecretPerClaim) {
 			continue
 		}
 		s.tried = true
@@ -237,7 +236,7 @@ func (s *shareState) untried() error {
 	if len(s.ways) == 0 {
 		return errors.New("whatever names it has mount options that are refused")
 	}
-	return provision.ErrSecretPerClaim
+	return errSecretPerClaim
 }
 
 // oneLine returns the text of an error as one line. That nothing was changed goes

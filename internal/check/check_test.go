@@ -34,7 +34,7 @@ func TestGolden(t *testing.T) {
 // everything is a cluster with all that needs attention, and some that does not.
 func (f *fixture) everything() {
 	srv, dead := f.export("nfs:/srv"), f.export("dead:/srv")
-	create(f.t, srv, cluster, map[string]string{"pvc-1": "default/a", "pvc-2": "default/b", "pvc-crashed": "team/gone", "pvc-making": "making", "pvc-trashed": "trashed", "pvc-left": "left"})
+	create(f.t, srv, clusterID, map[string]string{"pvc-1": "default/a", "pvc-2": "default/b", "pvc-crashed": "team/gone", "pvc-making": "making", "pvc-trashed": "trashed", "pvc-left": "left"})
 	create(f.t, srv, "another", map[string]string{"pvc-9": "theirs/x", "pvc-8": "theirs-y", "pvc-being-removed": "being-removed"})
 	must(f.t, os.RemoveAll(filepath.Join(srv, "default", "b")))
 	write(f.t, "secret", srv, "by-hand\nwith a line", "file")
@@ -67,7 +67,7 @@ func (f *fixture) everything() {
 		}),
 		adoptable("pvc-a1", "/srv/default-one-pvc-a1"), adoptable("pvc-a2", "/elsewhere/x"),
 	)
-	f.options.Provision.Adopted = []volume.Adoption{{Name: "nfs-subdir", Share: volume.Share{Server: "nfs", Path: "/srv"}}}
+	f.options.Names.Adopted = []volume.Adoption{{Name: "nfs-subdir", Share: volume.Share{Server: "nfs", Path: "/srv"}}}
 	write(f.t, "x", srv, "default-one-pvc-a1", "file")
 }
 
@@ -107,7 +107,7 @@ func golden(t *testing.T, name string, report *Report) {
 func TestAllIsWell(t *testing.T) {
 	f := newFixture(t)
 	srv := f.export("nfs:/srv")
-	create(t, srv, cluster, map[string]string{"pvc-1": "default/a"})
+	create(t, srv, clusterID, map[string]string{"pvc-1": "default/a"})
 	f.add(class("gold", "nfs", "/srv", nil), pv("pvc-1", "nfs", "/srv", "default/a", shareID, nil))
 	report := f.run()
 	if report.ExitStatus() != 0 {
@@ -129,7 +129,7 @@ func TestAnEmptyClusterIsWell(t *testing.T) {
 func TestTheProvisionerWorksOnMeanwhile(t *testing.T) {
 	f := newFixture(t)
 	srv := f.export("nfs:/srv")
-	create(t, srv, cluster, map[string]string{"pvc-1": "being-deleted", "pvc-2": "being-made"})
+	create(t, srv, clusterID, map[string]string{"pvc-1": "being-deleted", "pvc-2": "being-made"})
 	write(t, "x", srv, "made-by-another", "file")
 	must(t, os.RemoveAll(filepath.Join(srv, "being-deleted")))
 	f.add(class("gold", "nfs", "/srv", nil), pv("pvc-1", "nfs", "/srv", "being-deleted", shareID, nil))
@@ -226,7 +226,7 @@ func TestOtherWaysToMountAreTried(t *testing.T) {
 func TestAnotherShareInItsPlace(t *testing.T) {
 	f := newFixture(t)
 	srv := f.export("nfs:/srv")
-	create(t, srv, cluster, map[string]string{"pvc-1": "a"})
+	create(t, srv, clusterID, map[string]string{"pvc-1": "a"})
 	f.add(pv("pvc-1", "nfs", "/srv", "a", "ZYXWVUTSRQPONMLKJIHGFEDCBA", nil))
 	if faults := f.run().Shares[0].Faults; len(faults) != 1 || !strings.Contains(faults[0], "1 volume was made when it had ZYX") {
 		t.Errorf("%q", faults)

@@ -12,7 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"sharevol.dev/sharevol/internal/provision"
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -21,10 +21,11 @@ const pageSize = 500
 
 // state is what the API server says at one time.
 type state struct {
-	inspector *provision.Inspector
-	classes   []classState
-	volumes   []volumeState   // by name
-	claims    map[string]bool // by UID
+	names   cluster.Names
+	formats cluster.Formats
+	classes []classState
+	volumes []volumeState   // by name
+	claims  map[string]bool // by UID
 }
 
 // classState is a class of the provisioner's.
@@ -42,16 +43,14 @@ type volumeState struct {
 	directory volume.Directory
 	located   bool // whether directory is known
 	shareID   string
-	ours      *provision.Inspection // nil if the provisioner has nothing to do with it
-	object    *v1.PersistentVolume  // of ours only
+	ours      *cluster.Inspection  // nil if the provisioner has nothing to do with it
+	object    *v1.PersistentVolume // of ours only
 }
 
 // read reads all classes, volumes and claims, some at a time.
 func (c *check) read(ctx context.Context) (*state, error) {
-	s := &state{claims: map[string]bool{}}
-	provisioner := c.options.Provision
-	provisioner.Client = c.options.Client
-	s.inspector = provision.NewInspector(provisioner, s.class)
+	s := &state{claims: map[string]bool{}, names: c.options.Names}
+	s.formats = s.names.Formats(s.class)
 	err := each(ctx, "classes", c.options.Client.StorageV1().StorageClasses().List, func() { s.classes = nil },
 		func(list *storagev1.StorageClassList) {
 			for i := range list.Items {
@@ -111,7 +110,7 @@ func (s *state) class(name string) *storagev1.StorageClass {
 }
 
 func (s *state) addClass(object *storagev1.StorageClass) {
-	class, errs, ours := s.inspector.Class(object)
+	class, errs, ours := s.formats.ReadClass(object)
 	if !ours {
 		return
 	}
@@ -125,8 +124,8 @@ func (s *state) addClass(object *storagev1.StorageClass) {
 func (s *state) addVolume(pv *v1.PersistentVolume) {
 	pv.ManagedFields = nil
 	v := volumeState{name: pv.Name, leaving: isLeaving(pv)}
-	v.directory, v.located = s.inspector.Directory(pv)
-	if inspection, ours := s.inspector.Volume(pv); ours {
+	v.directory, v.located = s.names.DirectoryOf(pv)
+	if inspection, ours := s.formats.Inspect(pv); ours {
 		v.ours, v.object, v.shareID = &inspection, pv, inspection.ShareID
 	} else if !v.located {
 		return
@@ -143,7 +142,7 @@ func isLeaving(pv *v1.PersistentVolume) bool {
 // describeCluster begins the report with the cluster's classes and volumes.
 func (c *check) describeCluster(now time.Time) *Report {
 	r := &Report{
-		Driver: c.options.Provision.DriverName, Cluster: c.cluster, Time: now.UTC().Truncate(time.Second),
+		Driver: c.options.Names.Driver, Cluster: c.cluster, Time: now.UTC().Truncate(time.Second),
 		Problems: []string{}, Classes: []Class{}, Volumes: []Volume{}, Shares: []*Share{},
 	}
 	for _, state := range c.state.classes {
@@ -189,8 +188,8 @@ func shareName(s volume.Share) string {
 	return s.String()
 }
 
-// names returns the names of all volumes.
-func (s *state) names() map[string]bool {
+// volumeNames returns the names of all volumes.
+func (s *state) volumeNames() map[string]bool {
 	names := make(map[string]bool, len(s.volumes))
 	for _, v := range s.volumes {
 		names[v.name] = true

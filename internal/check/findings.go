@@ -114,7 +114,7 @@ func (c *check) concludeMissing(s *shareState, now *state) {
 }
 
 func (c *check) concludeOrphans(s *shareState, now *state) {
-	named, volumes := s.named(now, c.servers), now.names()
+	named, volumes := s.named(now, c.servers), now.volumeNames()
 	for _, o := range s.found.Orphans {
 		uid := strings.TrimPrefix(o.Volume, volumePrefix)
 		switch {
@@ -146,7 +146,7 @@ func (s *shareState) concludeKept(now *state, at time.Time) {
 	for _, k := range s.found.Archives {
 		s.report.Archives = append(s.report.Archives, newKept(k))
 	}
-	volumes, left, slow := now.names(), 0, 0
+	volumes, left, slow := now.volumeNames(), 0, 0
 	for _, k := range s.found.Trash {
 		if k.Owner == dirs.OwnerOther && !volumes[k.Volume] {
 			s.found.Foreign++

@@ -19,8 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
-	"sharevol.dev/sharevol/internal/provision"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	driver  = "csi.sharevol.dev"
-	cluster = "8e1c5e3e-8b1f-4a7e-9d53-0a4a3a1f2b11"
+	driver    = "csi.sharevol.dev"
+	clusterID = "8e1c5e3e-8b1f-4a7e-9d53-0a4a3a1f2b11"
 )
 
 var (
@@ -63,10 +63,10 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	fakehelper.CheckLeaks(t)
 	f := &fixture{t: t, nfs: map[string]string{}, mounter: &fakemount.Mounter{}, space: map[string]dirs.Space{}}
-	f.add(&v1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: cluster}})
+	f.add(&v1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: clusterID}})
 	f.options = Options{
-		Provision: provision.Options{DriverName: driver, DefaultOnDelete: volume.Delete},
-		Shares:    true, Mounter: f.mounter, Dir: filepath.Join(t.TempDir(), "run"), Timeout: time.Second,
+		Names:  cluster.Names{Driver: driver, DefaultOnDelete: volume.Delete},
+		Shares: true, Mounter: f.mounter, Dir: filepath.Join(t.TempDir(), "run"), Timeout: time.Second,
 		SizeTime: time.Minute, Now: func() time.Time { return now }, Start: f.start,
 		LookupHost: func(_ context.Context, host string) ([]string, error) {
 			if host == "localhost" {
@@ -247,7 +247,7 @@ func pv(name, server, path, subDir, shareID string, change func(*v1.PersistentVo
 const shareID = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // create makes volume directories as the provisioner does, on a share with the known id.
-func create(t *testing.T, export, cluster string, volumes map[string]string) {
+func create(t *testing.T, export, clusterUID string, volumes map[string]string) {
 	t.Helper()
 	if _, err := os.Lstat(filepath.Join(export, ".sharevol")); os.IsNotExist(err) {
 		must(t, os.Mkdir(filepath.Join(export, ".sharevol"), 0o700))
@@ -258,7 +258,7 @@ func create(t *testing.T, export, cluster string, volumes map[string]string) {
 	defer func() { must(t, root.Close()) }()
 	for name, subDir := range volumes {
 		_, err := root.Create(ctx, dirs.Create{
-			SubDir: volume.SubDir(subDir), Owner: dirs.Owner{Cluster: cluster, Volume: name}, ShareID: shareID, Mode: 0o755, UID: -1, GID: -1,
+			SubDir: volume.SubDir(subDir), Owner: dirs.Owner{Cluster: clusterUID, Volume: name}, ShareID: shareID, Mode: 0o755, UID: -1, GID: -1,
 		})
 		must(t, err)
 	}

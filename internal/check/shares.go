@@ -3,13 +3,16 @@ package check
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
 	"slices"
 	"strings"
 
-	"sharevol.dev/sharevol/internal/provision"
+	v1 "k8s.io/api/core/v1"
+
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/volume"
@@ -74,7 +77,7 @@ func (c *check) shares(serves func(volume.Share) bool) []*shareState {
 	}
 	for _, state := range c.state.classes {
 		w := way{of: "class " + state.object.Name + " says", options: state.class.MountOptions, key: "class " + strings.Join(state.class.MountOptions, ",")}
-		w.ref = func(context.Context) (share.Ref, error) { return c.state.inspector.ClassRef(state.class) }
+		w.ref = func(context.Context) (share.Ref, error) { return classRef(state.class) }
 		if state.class.ProvisionerSecret == nil {
 			w.key = strings.TrimPrefix(w.key, "class ")
 		}
@@ -85,9 +88,10 @@ func (c *check) shares(serves func(volume.Share) bool) []*shareState {
 			continue
 		}
 		options := state.ours.MountOptions
-		w := way{of: "volume " + state.name + " says", options: options, key: strings.Join(options, ",") + provision.SecretOf(state.object)}
+		w := way{of: "volume " + state.name + " says", options: options, key: strings.Join(options, ",") + secretOf(state.object)}
 		w.ref = func(ctx context.Context) (share.Ref, error) {
-			return c.state.inspector.VolumeRef(ctx, state.object, *state.ours)
+			options, err := cluster.MountOptions(ctx, c.options.Client, options, cluster.DeletionSecret(state.object))
+			return share.Ref{Share: state.ours.Share, MountOptions: options}, err
 		}
 		add(state.ours.Share, w)
 		if s := all[state.ours.Share]; s != nil {
@@ -95,6 +99,26 @@ func (c *check) shares(serves func(volume.Share) bool) []*shareState {
 		}
 	}
 	return slices.SortedFunc(maps.Values(all), func(a, b *shareState) int { return cmp.Compare(a.report.Share, b.report.Share) })
+}
+
+// errSecretPerClaim says that a class does not tell how its share is mounted.
+var errSecretPerClaim = errors.New("its mount options come from a secret, which may be another one for each claim")
+
+// classRef returns how the share of a class is mounted.
+func classRef(class volume.Class) (share.Ref, error) {
+	ref := share.Ref{Share: class.Share, MountOptions: class.MountOptions}
+	if class.ProvisionerSecret != nil {
+		return ref, errSecretPerClaim
+	}
+	return ref, nil
+}
+
+// secretOf names the secret that mounting for a volume takes, empty for none.
+func secretOf(pv *v1.PersistentVolume) string {
+	if secret := cluster.DeletionSecret(pv); secret != nil {
+		return secret.Namespace + "/" + secret.Name
+	}
+	return ""
 }
 
 // below returns the path of d relative to the root of s, empty for the root itself,

@@ -10,8 +10,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -32,14 +32,14 @@ func TestForeignVolumeIsConfirmed(t *testing.T) {
 			check(t, err)
 		}
 		err := theirs.Delete(ctx, pv)
-		if ignored := (*controller.IgnoredError)(nil); err == nil || errors.As(err, &ignored) != (what == "gone") {
+		if err == nil || errors.Is(err, ErrGone) != (what == "gone") {
 			t.Errorf("%s: %v", what, err)
 		}
 		exists(t, file, what)
 	}
 }
 
-// Another's finalizer, or a crash, keeps a volume there when its directory is gone. What
+// Another's Finalizer, or a crash, keeps a volume there when its directory is gone. What
 // comes to the place then is not its, also for the next leader.
 func TestForeignVolumeIsDeletedOnceByWhomever(t *testing.T) {
 	s := newSoil(t)
@@ -74,9 +74,9 @@ func TestVolumeThatHoldsAShareStays(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		exists(t, file, class.Parameters["share"])
-		mine, precious := s.mustProvision(s.in(cluster), asking("mine", "nfs", "/", "team/ns", "retain"))
+		mine, precious := s.mustProvision(s.in(clusterID), asking("mine", "nfs", "/", "team/ns", "retain"))
 		mine.Spec.CSI.VolumeAttributes["onDelete"] = "delete"
-		ours := s.in(cluster, mine, class)
+		ours := s.in(clusterID, mine, class)
 		if err := done(ours.Delete(ctx, mine)); err == nil || !strings.Contains(err.Error(), "is or holds the share") {
 			t.Errorf("got %v", err)
 		}
@@ -88,7 +88,7 @@ func TestVolumeThatHoldsAShareStays(t *testing.T) {
 	check(t, done(theirs.Delete(ctx, pv)))
 	// The root of what is adopted, as a driver of another name sees it.
 	_, theirs = s.adopting()
-	if err := theirs.checkNoShare(ctx, volume.Directory{Share: volume.Share{Server: "nfs", Path: "/"}, SubDir: "team"}); err == nil {
+	if err := theirs.options.Cluster.CheckNoShare(ctx, volume.Directory{Share: volume.Share{Server: "nfs", Path: "/"}, SubDir: "team"}); err == nil {
 		t.Error("an adopted share may go")
 	}
 }
@@ -99,16 +99,16 @@ func TestInTreeVolumeAfterItsAdoption(t *testing.T) {
 	s := newSoil(t)
 	_, theirs := s.adopting()
 	options := requestFor("intree")
-	options.StorageClass.Parameters, options.StorageClass.MountOptions = map[string]string{"pathPattern": "kept", "archiveOnDelete": "false"}, nil
-	intree, _, err := theirs.Provision(ctx, options)
+	options.Class.Parameters, options.Class.MountOptions = map[string]string{"pathPattern": "kept", "archiveOnDelete": "false"}, nil
+	intree, err := theirs.Provision(ctx, options)
 	check(t, err)
-	intree.Annotations[annProvisionedBy] = teamProvisioner.Name
+	intree.Annotations[cluster.AnnProvisionedBy] = teamProvisioner.Name
 	intree.Status.Phase = v1.VolumeBound
 
-	mine, _ := s.mustProvision(s.in(cluster, intree), asking("mine", "nfs", "/team", "mine", "delete"))
-	mine.Annotations[annProvisionedBy] = driver
-	p := s.in(cluster, intree, mine)
-	_, _, err = p.Provision(ctx, asking("new", "nfs", "/team", "another", "delete"))
+	mine, _ := s.mustProvision(s.in(clusterID, intree), asking("mine", "nfs", "/team", "mine", "delete"))
+	mine.Annotations[cluster.AnnProvisionedBy] = driver
+	p := s.in(clusterID, intree, mine)
+	_, err = p.Provision(ctx, asking("new", "nfs", "/team", "another", "delete"))
 	check(t, err)
 	check(t, done(p.Delete(ctx, mine)))
 	s.refused(p, asking("late", "nfs", "/team", "kept", "delete"), "is in use by volume pvc-intree")

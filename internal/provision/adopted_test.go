@@ -5,20 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/fake"
-	clienttesting "k8s.io/client-go/testing"
-	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/cluster"
+	"sharevol.dev/sharevol/internal/cluster/clustertest"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/operation"
@@ -30,21 +26,22 @@ import (
 var teamProvisioner = volume.Adoption{Name: "example.com/team", Share: volume.Share{Server: "nfs", Path: "/team"}}
 
 // adopting is in with teamProvisioner adopted, and its Provisioner.
-func (s soil) adopting(objects ...runtime.Object) (ours, theirs *Provisioner) {
+func (s soil) adopting(objects ...runtime.Object) (ours, theirs fixture) {
 	s.Helper()
-	p := s.in(cluster, append(objects, &storagev1.StorageClass{
+	objects = append(objects, &storagev1.StorageClass{
 		ObjectMeta: metav1.ObjectMeta{Name: "team"}, Provisioner: teamProvisioner.Name, Parameters: map[string]string{"archiveOnDelete": "false"},
-	})...)
-	p.options.Caches.adopted = []volume.Adoption{teamProvisioner}
-	p.formats = append(p.formats, nfsFormat{Adoption: teamProvisioner, class: p.options.Caches.classNamed})
-	return p, p.as(p.formats[1], p.options.Note)
+	})
+	ours = s.with(clusterID, cluster.Names{Driver: driver, DefaultOnDelete: volume.Delete, Adopted: []volume.Adoption{teamProvisioner}}, objects...)
+	theirs = ours
+	theirs.format = ours.options.Cluster.Formats()[1]
+	return ours, theirs
 }
 
 // old makes the directory of a volume of teamProvisioner with a file in it.
 func (s soil) old(path string) (*v1.PersistentVolume, string) {
 	s.Helper()
-	pv := oldVolume(s.T, "pvc-old", path, "team")
-	pv.Annotations[annProvisionedBy], pv.Spec.NFS.Server = teamProvisioner.Name, "nfs"
+	pv := clustertest.AdoptedVolume("pvc-old", path, "team")
+	pv.Annotations[cluster.AnnProvisionedBy], pv.Spec.NFS.Server = teamProvisioner.Name, "nfs"
 	file := filepath.Join(s.dir, path, "precious")
 	check(s.T, os.MkdirAll(filepath.Dir(file), 0o755))
 	check(s.T, os.WriteFile(file, nil, 0o600))
@@ -60,20 +57,20 @@ func TestNothingIsMadeAroundForeignVolumes(t *testing.T) {
 	for _, subDir := range []string{"ns", "ns/notes", "ns/notes/in/it"} {
 		s.refused(ours, asking("new", "nfs", "/", "team/"+subDir, "delete"), "is in use by volume pvc-old")
 		options := requestFor("new")
-		options.StorageClass.Parameters, options.StorageClass.MountOptions = map[string]string{"pathPattern": subDir}, nil
+		options.Class.Parameters, options.Class.MountOptions = map[string]string{"pathPattern": subDir}, nil
 		s.refused(theirs, options, "is in use by volume pvc-old")
 	}
 	s.refused(ours, asking("new", "nfs", "/", "team/ns", "retain"), "is in use by volume pvc-old")
 	if entries, err := os.ReadDir(filepath.Dir(file)); err != nil || len(entries) != 1 {
 		t.Errorf("%v, %v", entries, err)
 	}
-	_, _, err := ours.Provision(ctx, asking("new", "nfs", "/", "team/ns/notes", "retain"))
+	_, err := ours.Provision(ctx, asking("new", "nfs", "/", "team/ns/notes", "retain"))
 	check(t, err)
 	// One that has a whole share, or more, keeps no claim from being served.
 	for i, path := range []string{"/team", "/"} {
 		pv.Spec.NFS.Path = path
 		ours, _ := s.adopting(pv)
-		_, _, err := ours.Provision(ctx, asking(fmt.Sprint(i), "nfs", "/team", fmt.Sprint("beside-", i), "delete"))
+		_, err := ours.Provision(ctx, asking(fmt.Sprint(i), "nfs", "/team", fmt.Sprint("beside-", i), "delete"))
 		check(t, err)
 	}
 }
@@ -84,7 +81,7 @@ func TestForeignVolumesAndServersOfTwoNames(t *testing.T) {
 	s := newSoil(t)
 	pv, file := s.old("/team/ns/notes")
 	for server, want := range map[string]string{"192.0.2.1": "they have an address in common", "unknown": "no such host", "other": ""} {
-		second := oldVolume(t, "pvc-second", "/team/ns", "")
+		second := clustertest.AdoptedVolume("pvc-second", "/team/ns", "")
 		second.Annotations, second.Spec.NFS.Server = nil, server
 		_, theirs := s.adopting(pv, second)
 		err := done(theirs.Delete(ctx, pv))
@@ -102,7 +99,7 @@ func TestForeignVolumesAndServersOfTwoNames(t *testing.T) {
 		pv, file = s.old("/team/ns/notes") // for those that come after
 	}
 	s = newSoil(t)
-	mine, precious := s.mustProvision(s.in(cluster), asking("mine", "192.0.2.1", "/", "team/ns/mine", "delete"))
+	mine, precious := s.mustProvision(s.in(clusterID), asking("mine", "192.0.2.1", "/", "team/ns/mine", "delete"))
 	above, _ := s.old("/team/ns")
 	ours, _ := s.adopting(mine, above)
 	if err := done(ours.Delete(ctx, mine)); err == nil || !strings.Contains(err.Error(), "is in use by volume pvc-old") {
@@ -118,10 +115,10 @@ func TestSweepAndForeignVolumes(t *testing.T) {
 	pv, _ := s.old("/team/ns/notes")
 	ours, _ := s.adopting(pv)
 	ref := share.Ref{Share: teamProvisioner.Share}
-	target := dirs.Target{SubDir: "ns/notes", Owner: dirs.Owner{Cluster: cluster, Volume: "pvc-old"}}
-	records := func(p *Provisioner) int {
+	target := dirs.Target{SubDir: "ns/notes", Owner: dirs.Owner{Cluster: clusterID, Volume: "pvc-old"}}
+	records := func(p fixture) int {
 		t.Helper()
-		found, err := share.Do(ctx, p.options.Shares, ref, operation.Records, cluster)
+		found, err := share.Do(ctx, p.options.Shares, ref, operation.Records, clusterID)
 		check(t, err)
 		return len(found)
 	}
@@ -149,18 +146,18 @@ func TestSweepAndForeignVolumes(t *testing.T) {
 func TestRetainedVolumesOfAnAdoptedClass(t *testing.T) {
 	shares := sharetest.New(t)
 	f := fixtureWith(t, shares)
-	options := func(uid, policy string) controller.ProvisionOptions {
+	options := func(uid, policy string) Request {
 		options := requestFor(uid)
-		options.StorageClass.Parameters = map[string]string{"pathPattern": "kept", "onDelete": policy}
+		options.Class.Parameters = map[string]string{"pathPattern": "kept", "onDelete": policy}
 		return options
 	}
-	pv, _, err := f.named(oldProvisioner.Name).Provision(ctx, options("1", "retain"))
+	pv, err := f.named(clustertest.Adopted.Name).Provision(ctx, options("1", "retain"))
 	check(t, err)
-	pv.Annotations[annProvisionedBy] = oldProvisioner.Name
+	pv.Annotations[cluster.AnnProvisionedBy] = clustertest.Adopted.Name
 	f = fixtureWith(t, shares, pv)
-	_, _, err = f.named(oldProvisioner.Name).Provision(ctx, options("2", "retain"))
+	_, err = f.named(clustertest.Adopted.Name).Provision(ctx, options("2", "retain"))
 	check(t, err)
-	if _, _, err := f.named(oldProvisioner.Name).Provision(ctx, options("3", "delete")); err == nil || !strings.Contains(err.Error(), "is in use by volume pvc-1") {
+	if _, err := f.named(clustertest.Adopted.Name).Provision(ctx, options("3", "delete")); err == nil || !strings.Contains(err.Error(), "is in use by volume pvc-1") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -169,41 +166,14 @@ func TestRetainedVolumesOfAnAdoptedClass(t *testing.T) {
 // in order: the records are looked through.
 func TestForeignVolumeInConflictHasTheRecordsLookedThrough(t *testing.T) {
 	shares := sharetest.New(t)
-	pv := oldVolume(t, "pvc-9", "/srv/k8s/ns", "nfs-delete")
-	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
-	_, err := share.Do(ctx, shares, share.Ref{Share: oldProvisioner.Share}, operation.Create, dirs.Create{SubDir: "ns/below", Owner: dirs.Owner{Cluster: cluster, Volume: "pvc-gone"}, UID: -1, GID: -1})
+	pv := clustertest.AdoptedVolume("pvc-9", "/srv/k8s/ns", "nfs-delete")
+	f := fixtureWith(t, shares, append(clustertest.AdoptedClasses(), pv)...)
+	_, err := share.Do(ctx, shares, share.Ref{Share: clustertest.Adopted.Share}, operation.Create, dirs.Create{SubDir: "ns/below", Owner: dirs.Owner{Cluster: clusterID, Volume: "pvc-gone"}, UID: -1, GID: -1})
 	check(t, err)
-	if err := done(f.named(oldProvisioner.Name).Delete(ctx, pv)); !errors.Is(err, dirs.ErrConflict) {
+	if err := done(f.named(clustertest.Adopted.Name).Delete(ctx, pv)); !errors.Is(err, dirs.ErrConflict) {
 		t.Errorf("got %v", err)
 	}
 	if len(f.conflicts) != 1 {
 		t.Error("nobody is told")
 	}
-}
-
-// The same as TestVolumeThatCanNotBeSaved for a claim of an adopted name.
-func TestAdoptedVolumeThatCanNotBeSaved(t *testing.T) {
-	class := oldClasses()[0].(*storagev1.StorageClass)
-	claim := requestFor("1").PVC
-	claim.UID = types.UID("1")
-	claim.Spec.StorageClassName = &class.Name
-	claim.Annotations = map[string]string{annStorageProvisioner: oldProvisioner.Name}
-	client := fake.NewClientset(class, claim)
-	var taken atomic.Bool
-	client.PrependReactor("create", "persistentvolumes", func(clienttesting.Action) (bool, runtime.Object, error) {
-		return !taken.Load(), nil, errors.New("admission webhook denied the request: volumes need a label")
-	})
-	runNames(t, client, sharetest.New(t), 2)
-	eventually(t, "warning on the claim", func() bool {
-		events, err := client.CoreV1().Events(v1.NamespaceAll).List(ctx, metav1.ListOptions{})
-		check(t, err)
-		return slices.ContainsFunc(events.Items, func(e v1.Event) bool {
-			return e.Type == v1.EventTypeWarning && e.InvolvedObject.Name == claim.Name && strings.Contains(e.Message, "volumes need a label") && e.Source.Component == oldProvisioner.Name
-		})
-	})
-	taken.Store(true)
-	eventually(t, "volume", func() bool {
-		pv, err := client.CoreV1().PersistentVolumes().Get(ctx, "pvc-1", metav1.GetOptions{})
-		return err == nil && pv.Annotations[annProvisionedBy] == oldProvisioner.Name
-	})
 }

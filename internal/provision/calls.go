@@ -8,27 +8,20 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// calls are the calls of all names that run, and the end of them.
+// calls are those that run, and the end of them.
 type calls struct {
-	// A token for each call that runs; nil is no limit.
-	provisions, deletions chan struct{}
-
 	mu       sync.Mutex
 	draining bool
 	working  map[string]int // volumes by name
 	idle     sync.WaitGroup
-	finished map[string]types.UID // foreign volumes whose directories are gone, by name
+	finished map[string]types.UID // adopted volumes whose directories are gone, by name
 }
 
-func newCalls(workers int) *calls {
-	c := &calls{working: map[string]int{}, finished: map[string]types.UID{}}
-	if workers > 0 {
-		c.provisions, c.deletions = make(chan struct{}, workers), make(chan struct{}, workers)
-	}
-	return c
+func newCalls() *calls {
+	return &calls{working: map[string]int{}, finished: map[string]types.UID{}}
 }
 
-// Drain lets no new call of any name begin and waits until those that run have ended
+// Drain lets no new call begin and waits until those that run have ended
 // or ctx has.
 func (p *Provisioner) Drain(ctx context.Context) error {
 	c := p.calls
@@ -48,27 +41,10 @@ func (p *Provisioner) Drain(ctx context.Context) error {
 	}
 }
 
-// enter begins work on a volume, when it is its turn, unless the provisioner stops or
-// is not the one to work. What begins ends with calls.leave.
-func (p *Provisioner) enter(ctx context.Context, name string, turns chan struct{}) bool {
-	if turns != nil {
-		select {
-		case turns <- struct{}{}:
-		default:
-			select {
-			case turns <- struct{}{}:
-			case <-ctx.Done():
-				return false
-			}
-		}
-	}
-	if p.options.Lease() == nil && p.calls.begin(name) {
-		return true
-	}
-	if turns != nil {
-		<-turns
-	}
-	return false
+// enter begins work on a volume, unless the provisioner stops or is not the one to work.
+// What begins ends with calls.leave.
+func (p *Provisioner) enter(name string) bool {
+	return p.options.Fence() == nil && p.calls.begin(name)
 }
 
 func (c *calls) begin(name string) bool {
@@ -82,16 +58,13 @@ func (c *calls) begin(name string) bool {
 	return true
 }
 
-func (c *calls) leave(name string, turns chan struct{}) {
+func (c *calls) leave(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.working[name]--; c.working[name] == 0 {
 		delete(c.working, name)
 	}
 	c.idle.Done()
-	if turns != nil {
-		<-turns
-	}
 }
 
 // shared reports whether another call than the caller's works on the volume.
@@ -101,7 +74,7 @@ func (c *calls) shared(name string) bool {
 	return c.working[name] > 1
 }
 
-// finish remembers that the directory of a foreign volume is gone, as long as exists
+// finish remembers that the directory of an adopted volume is gone, as long as exists
 // says that the volume exists: the API server may not take a note of it.
 func (c *calls) finish(name string, uid types.UID, exists func(name string) bool) {
 	c.mu.Lock()

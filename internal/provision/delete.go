@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/fault"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
@@ -22,59 +22,46 @@ import (
 	"sharevol.dev/sharevol/internal/volume"
 )
 
-// Delete does with the directory of pv what pv says: removes it, moves it aside or
-// leaves it. Then it deletes the PersistentVolume itself, and tells the library, by an
-// IgnoredError, that nothing is left to do: the library would delete whatever has the
-// name by then, and take the finalizer off by its cache. It refuses every PersistentVolume
-// that neither this provisioner nor one that it stands in for can have made, and one whose
-// directory another volume uses too. It stops when ctx ends; a repeated call resumes.
-func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
-	if !p.enter(ctx, pv.Name, p.calls.deletions) {
-		return errStopping
-	}
-	defer p.calls.leave(pv.Name, p.calls.deletions)
-	err := p.remove(ctx, pv)
-	p.noteShare(pv.Name, err)
-	switch {
-	case err == nil:
-		return errDeleted
-	case errors.Is(err, errVolumeGone):
-		klog.FromContext(ctx).Info("PersistentVolume no longer exists; nothing to do", "volume", pv.Name)
-		return &controller.IgnoredError{Reason: errVolumeGone.Error()}
-	case ctx.Err() != nil || p.options.Lease() != nil:
-		return errStopping
-	}
-	return err
-}
+// ErrGone says that there is no PersistentVolume any more: nobody asks for anything.
+var ErrGone = errors.New("the PersistentVolume no longer exists")
 
-// errDeleted tells the library that a deletion is complete. It finds it only unwrapped.
-var errDeleted = &controller.IgnoredError{Reason: "the PersistentVolume is deleted"}
-
-// remove does with the directory of pv what pv says, and deletes pv.
-func (p *Provisioner) remove(ctx context.Context, pv *v1.PersistentVolume) error {
-	vol, err := p.format.read(pv)
+// Delete does with the directory of pv, whose format is f, what pv says: removes it, moves
+// it aside or leaves it. Then it deletes pv, whatever finalizers of others may hold it. It
+// refuses every PersistentVolume that neither this provisioner nor one that it stands in
+// for can have made, and one whose directory another volume uses too. ErrGone and
+// ErrStopping are nobody's fault. It stops when ctx ends; a repeated call resumes.
+func (p *Provisioner) Delete(ctx context.Context, f cluster.Format, pv *v1.PersistentVolume) error {
+	if !p.enter(pv.Name) {
+		return ErrStopping
+	}
+	defer p.calls.leave(pv.Name)
+	vol, err := f.Read(pv)
 	if err != nil {
 		return fmt.Errorf("%w: the directory is left as it is", err)
 	}
 	logger := klog.FromContext(ctx).WithValues("volume", pv.Name, "share", vol.Share.String(), "subDir", vol.SubDir)
 	started := time.Now()
 	last, err := p.carryOut(klog.NewContext(ctx, logger), vol, pv)
-	if vol.foreign {
+	if vol.Adopted {
 		p.noteConflict(err)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		fault.Point("directory-gone")
+		err = p.deletePV(ctx, pv, last)
 	}
-	fault.Point("directory-gone")
-	if err := p.deletePV(ctx, pv, last); err != nil {
-		return err
+	switch {
+	case err == nil:
+		logger.Info("PersistentVolume deleted", "onDelete", vol.OnDelete, "duration", time.Since(started))
+	case errors.Is(err, ErrGone):
+		logger.Info("PersistentVolume no longer exists; nothing to do")
+	case ctx.Err() != nil || p.options.Fence() != nil:
+		return ErrStopping
 	}
-	logger.Info("PersistentVolume deleted", "onDelete", vol.OnDelete, "duration", time.Since(started))
-	return nil
+	return err
 }
 
-// finalizer is what the controller library puts on PersistentVolumes.
-const finalizer = "external-provisioner.volume.kubernetes.io/finalizer"
+// Finalizer is what the controller library puts on PersistentVolumes.
+const Finalizer = "external-provisioner.volume.kubernetes.io/finalizer"
 
 // deleteAttempts bounds how often a PersistentVolume that others change meanwhile is
 // deleted anew; the queue tries again later.
@@ -89,7 +76,7 @@ func (p *Provisioner) deletePV(ctx context.Context, pv, last *v1.PersistentVolum
 			only := metav1.Preconditions{UID: &last.UID, ResourceVersion: &last.ResourceVersion}
 			err = p.options.Client.CoreV1().PersistentVolumes().Delete(ctx, last.Name, metav1.DeleteOptions{Preconditions: &only})
 		}
-		if err == nil && slices.Contains(last.Finalizers, finalizer) {
+		if err == nil && slices.Contains(last.Finalizers, Finalizer) {
 			err = p.dropFinalizer(ctx, last)
 		}
 		if !apierrors.IsConflict(err) {
@@ -107,28 +94,28 @@ func (p *Provisioner) deletePV(ctx context.Context, pv, last *v1.PersistentVolum
 
 // dropFinalizer takes our finalizer off pv, whatever else has changed there.
 func (p *Provisioner) dropFinalizer(ctx context.Context, pv *v1.PersistentVolume) error {
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"$deleteFromPrimitiveList/finalizers":[%q]}}`, pv.UID, finalizer)
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"$deleteFromPrimitiveList/finalizers":[%q]}}`, pv.UID, Finalizer)
 	_, err := p.options.Client.CoreV1().PersistentVolumes().Patch(ctx, pv.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	return err
 }
 
 // carryOut does with a volume's directory what its policy says. It returns the volume as
 // it was seen last, if that is not an error.
-func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.PersistentVolume) (last *v1.PersistentVolume, err error) {
+func (p *Provisioner) carryOut(ctx context.Context, vol cluster.Existing, pv *v1.PersistentVolume) (last *v1.PersistentVolume, err error) {
 	target := dirs.Target{
 		SubDir:  vol.SubDir,
-		Owner:   dirs.Owner{Cluster: p.options.Cluster, Volume: pv.Name},
-		ShareID: pv.Annotations[annShareID],
-		Foreign: vol.foreign,
+		Owner:   dirs.Owner{Cluster: p.options.ClusterID, Volume: pv.Name},
+		ShareID: pv.Annotations[cluster.AnnShareID],
+		Foreign: vol.Adopted,
 	}
-	if vol.foreign {
+	if vol.Adopted {
 		if vol.OnDelete == volume.Retain {
 			return pv, ctx.Err() // nothing is recorded of it
 		}
 		if last, err = p.isGone(ctx, pv); last != nil || err != nil {
 			return last, err
 		}
-		target.ShareID = p.options.Caches.shareID(vol.Share)
+		target.ShareID = p.options.Cluster.ShareID(vol.Share)
 	}
 	ref, err := p.deletionRef(ctx, vol, pv)
 	if vol.OnDelete == volume.Retain {
@@ -137,18 +124,18 @@ func (p *Provisioner) carryOut(ctx context.Context, vol existing, pv *v1.Persist
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
+	if err := p.options.Cluster.CheckAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
 		return nil, fmt.Errorf("%w: the directory is left as it is", err)
 	}
-	if err := p.checkNoShare(ctx, vol.Directory); err != nil {
+	if err := p.options.Cluster.CheckNoShare(ctx, vol.Directory); err != nil {
 		return nil, fmt.Errorf("%w: the directory is left as it is", err)
 	}
 	if last, err = p.confirm(ctx, pv); err != nil {
 		return nil, fmt.Errorf("%w: the directory is left as it is", err)
 	}
 	err = p.dispose(ctx, vol.OnDelete, ref, target)
-	if err == nil && vol.foreign {
-		p.calls.finish(pv.Name, pv.UID, p.options.Caches.hasVolume)
+	if err == nil && vol.Adopted {
+		p.calls.finish(pv.Name, pv.UID, p.options.Cluster.HasVolume)
 		last, err = p.noteGone(ctx, pv)
 	}
 	return last, err
@@ -162,7 +149,7 @@ func (p *Provisioner) isGone(ctx context.Context, pv *v1.PersistentVolume) (*v1.
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: the directory is left as it is", err)
-	case live.Annotations[annDirectoryGone] != "":
+	case live.Annotations[cluster.AnnDirectoryGone] != "":
 		return live, nil
 	case p.calls.isFinished(pv.Name, pv.UID):
 		return p.noteGone(ctx, pv)
@@ -209,9 +196,6 @@ func (p *Provisioner) release(ctx context.Context, ref share.Ref, target dirs.Ta
 	return nil
 }
 
-// errVolumeGone says that there is no PersistentVolume any more: nobody asks for anything.
-var errVolumeGone = errors.New("the volume is gone")
-
 // confirm asks the API server whether pv is to go still, and returns it as it is now:
 // what the controller goes by is a cache, and somebody may have decided to keep the
 // volume, or have released it by hand, a moment ago.
@@ -219,11 +203,11 @@ func (p *Provisioner) confirm(ctx context.Context, pv *v1.PersistentVolume) (*v1
 	live, err := p.options.Client.CoreV1().PersistentVolumes().Get(ctx, pv.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, errVolumeGone
+		return nil, ErrGone
 	case err != nil:
 		return nil, fmt.Errorf("can't tell whether the volume is to be deleted still: %w", err)
 	case live.UID != pv.UID:
-		return nil, fmt.Errorf("the volume %s is another one by now", pv.Name)
+		return nil, fmt.Errorf("PersistentVolume %s was deleted and recreated", pv.Name)
 	case live.Status.Phase != pv.Status.Phase, claimedBy(live) != claimedBy(pv):
 		return nil, fmt.Errorf("the volume is %s by now, for the claim %q", live.Status.Phase, claimedBy(live))
 	case live.Spec.PersistentVolumeReclaimPolicy != v1.PersistentVolumeReclaimDelete:
@@ -249,17 +233,29 @@ func (p *Provisioner) noteGone(ctx context.Context, pv *v1.PersistentVolume) (no
 			return err
 		}
 		if live.UID != pv.UID {
-			return errVolumeGone
+			return ErrGone
 		}
-		metav1.SetMetaDataAnnotation(&live.ObjectMeta, annDirectoryGone, time.Now().UTC().Format(time.RFC3339))
+		metav1.SetMetaDataAnnotation(&live.ObjectMeta, cluster.AnnDirectoryGone, time.Now().UTC().Format(time.RFC3339))
 		noted, err = volumes.Update(ctx, live, metav1.UpdateOptions{})
 		return err
 	})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, errVolumeGone
-	case err != nil && !errors.Is(err, errVolumeGone):
+		return nil, ErrGone
+	case err != nil && !errors.Is(err, ErrGone):
 		err = fmt.Errorf("the directory is gone, but the volume could not be told so: %w", err)
 	}
 	return noted, err
+}
+
+// deletionRef returns how to mount the share of a volume that goes. A secret that is
+// gone, with the claim's namespace for example, must not keep the volume for ever: the
+// volume's own options are tried then.
+func (p *Provisioner) deletionRef(ctx context.Context, vol cluster.Existing, pv *v1.PersistentVolume) (share.Ref, error) {
+	ref, err := p.ref(ctx, vol.Share, vol.MountOptions, cluster.DeletionSecret(pv))
+	if apierrors.IsNotFound(err) {
+		klog.FromContext(ctx).Info("Mounting without the options of the provisioner's secret, which is gone", "volume", pv.Name, "reason", err.Error())
+		return share.Ref{Share: vol.Share, MountOptions: vol.MountOptions}, nil
+	}
+	return ref, err
 }

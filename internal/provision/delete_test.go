@@ -2,7 +2,6 @@ package provision
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,8 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
-	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/operation"
@@ -25,9 +24,9 @@ func provisioned(t *testing.T, shares *sharetest.Shares, uid string, parameters 
 	t.Helper()
 	options := requestFor(uid)
 	for i := 0; i < len(parameters); i += 2 {
-		options.StorageClass.Parameters[parameters[i]] = parameters[i+1]
+		options.Class.Parameters[parameters[i]] = parameters[i+1]
 	}
-	pv, _, err := fixtureWith(t, shares).Provision(ctx, options)
+	pv, err := fixtureWith(t, shares).Provision(ctx, options)
 	check(t, err)
 	return pv
 }
@@ -65,8 +64,8 @@ func TestDeleteRefusesWhatItCannotHaveMade(t *testing.T) {
 		"redirecting mount": func(pv *v1.PersistentVolume) { pv.Spec.MountOptions = []string{"addr=192.0.2.9"} },
 		"renamed volume":    func(pv *v1.PersistentVolume) { pv.Name = "pvc-3" },
 		"policy":            func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["onDelete"] = "shred" },
-		"no share id":       func(pv *v1.PersistentVolume) { delete(pv.Annotations, annShareID) },
-		"other share id":    func(pv *v1.PersistentVolume) { pv.Annotations[annShareID] = "another" },
+		"no share id":       func(pv *v1.PersistentVolume) { delete(pv.Annotations, cluster.AnnShareID) },
+		"other share id":    func(pv *v1.PersistentVolume) { pv.Annotations[cluster.AnnShareID] = "another" },
 		"reserved":          func(pv *v1.PersistentVolume) { pv.Spec.CSI.VolumeAttributes["subDir"] = ".sharevol/owners" },
 	}
 	for name, change := range cases {
@@ -76,7 +75,7 @@ func TestDeleteRefusesWhatItCannotHaveMade(t *testing.T) {
 			f := fixtureWith(t, shares, other)
 			change(pv)
 			// Where another volume is recorded, nothing of this one is left: no error.
-			if err := deleteSaved(f.Provisioner, pv); (err == nil) != (name == "renamed volume") {
+			if err := deleteSaved(f, pv); (err == nil) != (name == "renamed volume") {
 				t.Errorf("got %v", err)
 			}
 			if dirs := shares.Dirs(); len(dirs) != 2 {
@@ -174,10 +173,10 @@ func TestRecordsWithoutVolumeAndClaimAreDropped(t *testing.T) {
 			objects = append(objects, &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: uid, UID: "waiting"}})
 		}
 	}
-	class := requestFor("x").StorageClass
+	class := requestFor("x").Class
 	f := fixtureWith(t, shares, append(objects, class)...)
 	f.sweep(ctx, f.refs(ctx))
-	records, err := share.Do(ctx, shares, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, operation.Records, cluster)
+	records, err := share.Do(ctx, shares, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, operation.Records, clusterID)
 	check(t, err)
 	var names []string
 	for _, record := range records {
@@ -186,23 +185,6 @@ func TestRecordsWithoutVolumeAndClaimAreDropped(t *testing.T) {
 	slices.Sort(names)
 	if !slices.Equal(names, []string{"pvc-saved", "pvc-waiting"}) {
 		t.Errorf("records of %v", names)
-	}
-}
-
-// Each premounted share has a provisioner of its own; the others look away.
-func TestOnlyServedSharesAreWorkedOn(t *testing.T) {
-	shares := sharetest.New(t)
-	pv := provisioned(t, shares, "1")
-	options := request1()
-	claim := options.PVC
-	claim.Spec.StorageClassName = &options.StorageClass.Name
-	f := fixtureWith(t, shares, options.StorageClass)
-	if !f.ShouldProvision(ctx, claim) || !f.ShouldDelete(ctx, pv) {
-		t.Error("served")
-	}
-	shares.Only = &volume.Share{Server: "other.example.com", Path: "/"}
-	if f.ShouldProvision(ctx, claim) || f.ShouldDelete(ctx, pv) {
-		t.Error("not served")
 	}
 }
 
@@ -235,31 +217,12 @@ func TestDeleteAsksWhetherTheVolumeIsToGoStill(t *testing.T) {
 			f := fixtureWith(t, shares, pv)
 			check(t, change(f, pv.DeepCopy()))
 			err := f.Delete(ctx, pv)
-			if ignored := (*controller.IgnoredError)(nil); err == nil || errors.As(err, &ignored) != (name == "gone") {
+			if err == nil || errors.Is(err, ErrGone) != (name == "gone") {
 				t.Errorf("%s, %s: %v", name, policy, err)
 			}
 			if dirs := shares.Dirs(); !slices.Equal(dirs, []string{"nfs.example.com:/srv/volumes/pvc-1"}) {
 				t.Errorf("%s, %s: directories %v", name, policy, dirs)
 			}
-		}
-	}
-}
-
-// A deletion waits for its share as a claim does, and changes nothing meanwhile.
-func TestDeletionsWaitForTheirShare(t *testing.T) {
-	shares := sharetest.New(t)
-	pv := provisioned(t, shares, "1")
-	f := fixtureWith(t, shares, pv)
-	var notes []string
-	f.options.Note = func(item string, kind failure) { notes = append(notes, fmt.Sprint(item, kind)) }
-	for cause, kind := range map[error]failure{share.ErrBusy: busy, share.ErrSetAside: aside} {
-		notes = nil
-		shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, cause))
-		if err := f.Delete(ctx, pv); !errors.Is(err, cause) || !slices.Equal(notes, []string{fmt.Sprint(pv.Name, kind)}) {
-			t.Errorf("%v: %v, noted %v", cause, err, notes)
-		}
-		if there := shares.Dirs(); len(there) != 1 {
-			t.Errorf("%v: left %v", cause, there)
 		}
 	}
 }

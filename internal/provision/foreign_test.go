@@ -9,11 +9,11 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
+	"sharevol.dev/sharevol/internal/cluster"
+	"sharevol.dev/sharevol/internal/cluster/clustertest"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/sharetest"
 	"sharevol.dev/sharevol/internal/volume"
@@ -24,17 +24,17 @@ const csiDriverNFS = "nfs.csi.k8s.io"
 // Ids of shares, in the form that sharevol gives them.
 const anID, anotherID = "AAAAAAAAAAAAAAAAAAAAAAAAAA", "BBBBBBBBBBBBBBBBBBBBBBBBBB"
 
-// named returns the Provisioner of one of the fixture's names; csi-driver-nfs's stands
-// for a driver that has this name.
-func (f fixture) named(name string) *Provisioner {
-	for _, format := range f.formats {
-		if format.name() == name {
-			return f.as(format, f.options.Note)
+// named returns the fixture with another of its names; csi-driver-nfs's stands for a
+// driver that has this name.
+func (f fixture) named(name string) fixture {
+	for _, format := range f.options.Cluster.Formats() {
+		if format.Provisioner() == name {
+			f.format = format
+			return f
 		}
 	}
-	options := f.options
-	options.DriverName = name
-	return New(options)
+	f.format = cluster.Names{Driver: name, DefaultOnDelete: volume.Delete}.Formats(nil)[0]
+	return f
 }
 
 // Each file of testdata/volumes is a PersistentVolume as another provisioner has made
@@ -52,9 +52,9 @@ func TestForeignVolumes(t *testing.T) {
 			pv.Status.Phase = v1.VolumeReleased
 			shares := sharetest.New(t)
 			before := stock(shares)
-			f := fixtureWith(t, shares, append(oldClasses(), &pv)...)
+			f := fixtureWith(t, shares, append(clustertest.AdoptedClasses(), &pv)...)
 			outcome := "deleted\n"
-			if err := done(f.named(pv.Annotations[annProvisionedBy]).Delete(ctx, &pv)); err != nil {
+			if err := done(f.named(pv.Annotations[cluster.AnnProvisionedBy]).Delete(ctx, &pv)); err != nil {
 				outcome = "refused: " + err.Error() + "\n"
 			}
 			after := shares.Dirs()
@@ -91,33 +91,6 @@ func stock(shares *sharetest.Shares) []string {
 	return shares.Dirs()
 }
 
-// oldClasses are classes of the adopted provisioner.
-func oldClasses() []runtime.Object {
-	class := func(name, provisioner string, parameters map[string]string) runtime.Object {
-		return &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Provisioner: provisioner, Parameters: parameters}
-	}
-	return []runtime.Object{
-		class("nfs-client", oldProvisioner.Name, nil),
-		class("nfs-delete", oldProvisioner.Name, map[string]string{"archiveOnDelete": "false"}),
-		class("nfs-retain", oldProvisioner.Name, map[string]string{"onDelete": "retain"}),
-		class("nfs-broken", oldProvisioner.Name, map[string]string{"archiveOnDelete": "perhaps"}),
-		class("nfs-remade", driver, map[string]string{"onDelete": "delete"}),
-	}
-}
-
-// oldVolume is a volume of the adopted provisioner as it makes them.
-func oldVolume(t *testing.T, name, path, class string) *v1.PersistentVolume {
-	t.Helper()
-	return &v1.PersistentVolume{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{annProvisionedBy: oldProvisioner.Name}},
-		Spec: v1.PersistentVolumeSpec{
-			StorageClassName: class, PersistentVolumeReclaimPolicy: v1.PersistentVolumeReclaimDelete,
-			PersistentVolumeSource: v1.PersistentVolumeSource{NFS: &v1.NFSVolumeSource{Server: "nfs.example.com", Path: path}},
-		},
-		Status: v1.PersistentVolumeStatus{Phase: v1.VolumeReleased},
-	}
-}
-
 // For a volume that has no record, all the other volumes of the cluster decide: one
 // at, above or below its place, of whatever kind, keeps the data.
 func TestForeignVolumesSpareWhatAnotherVolumeUses(t *testing.T) {
@@ -143,10 +116,10 @@ func TestForeignVolumesSpareWhatAnotherVolumeUses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			shares := sharetest.New(t)
 			before := stock(shares)
-			pv := oldVolume(t, "pvc-1", "/srv/k8s/a/b/team-data", "nfs-delete")
+			pv := clustertest.AdoptedVolume("pvc-1", "/srv/k8s/a/b/team-data", "nfs-delete")
 			other := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "other"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: source}}
-			f := fixtureWith(t, shares, append(oldClasses(), pv, other)...)
-			err := done(f.named(oldProvisioner.Name).Delete(ctx, pv))
+			f := fixtureWith(t, shares, append(clustertest.AdoptedClasses(), pv, other)...)
+			err := done(f.named(clustertest.Adopted.Name).Delete(ctx, pv))
 			if err == nil || !strings.Contains(err.Error(), "is in use by volume other") {
 				t.Errorf("got %v", err)
 			}
@@ -155,7 +128,7 @@ func TestForeignVolumesSpareWhatAnotherVolumeUses(t *testing.T) {
 			}
 			check(t, f.client.CoreV1().PersistentVolumes().Delete(ctx, "other", metav1.DeleteOptions{}))
 			for range 2 {
-				check(t, done(f.named(oldProvisioner.Name).Delete(ctx, pv)))
+				check(t, done(f.named(clustertest.Adopted.Name).Delete(ctx, pv)))
 			}
 			if after := shares.Dirs(); len(after) != len(before)-1 {
 				t.Errorf("left %v", after)
@@ -168,21 +141,21 @@ func TestForeignVolumesSpareWhatAnotherVolumeUses(t *testing.T) {
 // say, may be another one: a missing directory is no success there.
 func TestForeignVolumeThatIsMissing(t *testing.T) {
 	shares := sharetest.New(t)
-	pv := oldVolume(t, "pvc-9", "/srv/k8s/missing", "nfs-delete")
-	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
-	if err := done(f.named(oldProvisioner.Name).Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), "is not there") {
+	pv := clustertest.AdoptedVolume("pvc-9", "/srv/k8s/missing", "nfs-delete")
+	f := fixtureWith(t, shares, append(clustertest.AdoptedClasses(), pv)...)
+	if err := done(f.named(clustertest.Adopted.Name).Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), "is not there") {
 		t.Errorf("got %v", err)
 	}
-	shares.SetID(oldProvisioner.Share, anID)
-	check(t, done(f.named(oldProvisioner.Name).Delete(ctx, pv)))
+	shares.SetID(clustertest.Adopted.Share, anID)
+	check(t, done(f.named(clustertest.Adopted.Name).Delete(ctx, pv)))
 
-	ours := oldVolume(t, "pvc-8", "/srv/k8s/ours", "nfs-delete")
-	ours.Annotations[annShareID] = anID
+	ours := clustertest.AdoptedVolume("pvc-8", "/srv/k8s/ours", "nfs-delete")
+	ours.Annotations[cluster.AnnShareID] = anID
 	stock(shares)
-	shares.SetID(oldProvisioner.Share, anotherID)
-	there := oldVolume(t, "pvc-1", "/srv/k8s/victim", "nfs-delete")
-	f = fixtureWith(t, shares, append(oldClasses(), there, ours)...)
-	if err := done(f.named(oldProvisioner.Name).Delete(ctx, there)); err == nil || !errors.Is(err, dirs.ErrOtherShare) {
+	shares.SetID(clustertest.Adopted.Share, anotherID)
+	there := clustertest.AdoptedVolume("pvc-1", "/srv/k8s/victim", "nfs-delete")
+	f = fixtureWith(t, shares, append(clustertest.AdoptedClasses(), there, ours)...)
+	if err := done(f.named(clustertest.Adopted.Name).Delete(ctx, there)); err == nil || !errors.Is(err, dirs.ErrOtherShare) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -193,32 +166,32 @@ func TestAdoptedClassMakesInTreeVolumes(t *testing.T) {
 	shares := sharetest.New(t)
 	f := fixtureWith(t, shares)
 	options := request1()
-	options.StorageClass.Provisioner = oldProvisioner.Name
-	options.StorageClass.Parameters = map[string]string{"pathPattern": "${.PVC.namespace}/${.PVC.name}", "onDelete": "delete"}
-	p := f.named(oldProvisioner.Name)
-	pv, _, err := p.Provision(ctx, options)
+	options.Class.Provisioner = clustertest.Adopted.Name
+	options.Class.Parameters = map[string]string{"pathPattern": "${.PVC.namespace}/${.PVC.name}", "onDelete": "delete"}
+	p := f.named(clustertest.Adopted.Name)
+	pv, err := p.Provision(ctx, options)
 	check(t, err)
 	if pv.Spec.CSI != nil || pv.Spec.NFS == nil || *pv.Spec.NFS != (v1.NFSVolumeSource{Server: "nfs.example.com", Path: "/srv/k8s/default/notes"}) {
 		t.Errorf("source %v", pv.Spec.PersistentVolumeSource)
 	}
-	if again, _, err := p.Provision(ctx, options); err != nil || again.String() != pv.String() {
+	if again, err := p.Provision(ctx, options); err != nil || again.String() != pv.String() {
 		t.Errorf("%v, %v", again, err)
 	}
-	pv.Annotations[annProvisionedBy] = oldProvisioner.Name
+	pv.Annotations[cluster.AnnProvisionedBy] = clustertest.Adopted.Name
 	f = fixtureWith(t, shares, pv) // without its class, which the old one would need
-	if id := f.options.Caches.shareID(oldProvisioner.Share); id == "" || id != pv.Annotations[annShareID] {
+	if id := f.options.Cluster.ShareID(clustertest.Adopted.Share); id == "" || id != pv.Annotations[cluster.AnnShareID] {
 		t.Errorf("the share's id %q", id)
 	}
-	if refs := f.refs(ctx); len(refs) != 1 || refs[0].Share != oldProvisioner.Share {
+	if refs := f.refs(ctx); len(refs) != 1 || refs[0].Share != clustertest.Adopted.Share {
 		t.Errorf("looks for records on %v", refs)
 	}
 	moved := pv.DeepCopy()
 	moved.Spec.NFS.Path = "/srv/k8s/victim"
-	shares.Put(oldProvisioner.Share, "victim")
-	if err := done(f.named(oldProvisioner.Name).Delete(ctx, moved)); err == nil {
+	shares.Put(clustertest.Adopted.Share, "victim")
+	if err := done(f.named(clustertest.Adopted.Name).Delete(ctx, moved)); err == nil {
 		t.Error("a volume whose path was changed is deleted")
 	}
-	check(t, done(f.named(oldProvisioner.Name).Delete(ctx, pv)))
+	check(t, done(f.named(clustertest.Adopted.Name).Delete(ctx, pv)))
 	if dirs := shares.Dirs(); !slices.Equal(dirs, []string{"nfs.example.com:/srv/k8s/victim"}) {
 		t.Errorf("left %v", dirs)
 	}
@@ -229,18 +202,18 @@ func TestAdoptedClassMakesInTreeVolumes(t *testing.T) {
 func TestForeignVolumeIsDeletedOnce(t *testing.T) {
 	shares := sharetest.New(t)
 	stock(shares)
-	pv := oldVolume(t, "pvc-1", "/srv/k8s/victim", "nfs-delete")
+	pv := clustertest.AdoptedVolume("pvc-1", "/srv/k8s/victim", "nfs-delete")
 	pv.UID = "first"
-	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
-	p := f.named(oldProvisioner.Name)
+	f := fixtureWith(t, shares, append(clustertest.AdoptedClasses(), pv)...)
+	p := f.named(clustertest.Adopted.Name)
 	keepDeleted(f.client)
 	check(t, done(p.Delete(ctx, pv)))
-	shares.Put(oldProvisioner.Share, "victim")
+	shares.Put(clustertest.Adopted.Share, "victim")
 	check(t, done(p.Delete(ctx, pv)))
 	if !slices.Contains(shares.Dirs(), "nfs.example.com:/srv/k8s/victim") {
 		t.Error("what came later is gone")
 	}
-	later := oldVolume(t, "pvc-1", "/srv/k8s/victim", "nfs-delete")
+	later := clustertest.AdoptedVolume("pvc-1", "/srv/k8s/victim", "nfs-delete")
 	later.UID = "a later one of this name"
 	_, err := f.client.CoreV1().PersistentVolumes().Update(ctx, later, metav1.UpdateOptions{})
 	check(t, err)
@@ -253,16 +226,16 @@ func TestForeignVolumeIsDeletedOnce(t *testing.T) {
 // A claim of one name never gets what a volume of another name has.
 func TestNamesKeepOutOfEachOthersWay(t *testing.T) {
 	shares := sharetest.New(t)
-	pv := oldVolume(t, "pvc-5", "/srv/k8s/default/notes", "nfs-client")
-	f := fixtureWith(t, shares, append(oldClasses(), pv)...)
+	pv := clustertest.AdoptedVolume("pvc-5", "/srv/k8s/default/notes", "nfs-client")
+	f := fixtureWith(t, shares, append(clustertest.AdoptedClasses(), pv)...)
 	options := request1()
-	options.StorageClass.Parameters = map[string]string{"server": "nfs.example.com", "share": "/srv", "subDir": "k8s/${pvc.metadata.namespace}/${pvc.metadata.name}"}
-	if _, _, err := f.Provision(ctx, options); err == nil || !strings.Contains(err.Error(), "in use by volume pvc-5") {
+	options.Class.Parameters = map[string]string{"server": "nfs.example.com", "share": "/srv", "subDir": "k8s/${pvc.metadata.namespace}/${pvc.metadata.name}"}
+	if _, err := f.Provision(ctx, options); err == nil || !strings.Contains(err.Error(), "in use by volume pvc-5") {
 		t.Errorf("got %v", err)
 	}
-	options.StorageClass.Provisioner = oldProvisioner.Name
-	options.StorageClass.Parameters = map[string]string{"pathPattern": "${.PVC.namespace}/${.PVC.name}"}
-	if _, _, err := f.named(oldProvisioner.Name).Provision(ctx, options); err == nil || !strings.Contains(err.Error(), "in use by volume pvc-5") {
+	options.Class.Provisioner = clustertest.Adopted.Name
+	options.Class.Parameters = map[string]string{"pathPattern": "${.PVC.namespace}/${.PVC.name}"}
+	if _, err := f.named(clustertest.Adopted.Name).Provision(ctx, options); err == nil || !strings.Contains(err.Error(), "in use by volume pvc-5") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -274,7 +247,7 @@ func TestVolumesOfTestdataAreWhatTheySay(t *testing.T) {
 		data, err := os.ReadFile(file)
 		check(t, err)
 		var pv v1.PersistentVolume
-		if err := yaml.UnmarshalStrict(data, &pv); err != nil || pv.Name == "" || pv.Annotations[annProvisionedBy] == "" {
+		if err := yaml.UnmarshalStrict(data, &pv); err != nil || pv.Name == "" || pv.Annotations[cluster.AnnProvisionedBy] == "" {
 			t.Errorf("%s: %v", file, err)
 		}
 	}

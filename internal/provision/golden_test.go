@@ -7,8 +7,9 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 	"sigs.k8s.io/yaml"
+
+	"sharevol.dev/sharevol/internal/cluster"
 )
 
 // Each folder of testdata has a class and a claim, and the PersistentVolume that
@@ -21,18 +22,18 @@ func TestGolden(t *testing.T) {
 	for _, path := range classes {
 		dir := filepath.Dir(path)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			options := controller.ProvisionOptions{StorageClass: &storagev1.StorageClass{}, PVC: &v1.PersistentVolumeClaim{}}
-			read(t, path, options.StorageClass)
-			read(t, filepath.Join(dir, "claim.yaml"), options.PVC)
-			options.PVName = volumePrefix + string(options.PVC.UID)
+			options := Request{Class: &storagev1.StorageClass{}, Claim: &v1.PersistentVolumeClaim{}}
+			read(t, path, options.Class)
+			read(t, filepath.Join(dir, "claim.yaml"), options.Claim)
+			options.Name = VolumePrefix + string(options.Claim.UID)
 
 			f := newFixture(t, mountSecrets()...)
-			pv, _, err := f.named(options.StorageClass.Provisioner).Provision(ctx, options)
+			pv, err := f.named(options.Class.Provisioner).Provision(ctx, options)
 			var got, volume, refusal []byte
 			if err != nil {
 				refusal = []byte(err.Error() + "\n")
 			} else {
-				pv.Annotations[annShareID] = "of-the-share" // it is a random one
+				pv.Annotations[cluster.AnnShareID] = "of-the-share" // it is a random one
 				volume, err = yaml.Marshal(pv)
 				check(t, err)
 			}

@@ -11,10 +11,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/volume"
@@ -35,7 +33,7 @@ func TestMain(m *testing.M) {
 // ground is a directory with a share in it, on the real share.Manager: another
 // volume with data, data that was there before, and precious things outside.
 type ground struct {
-	*Provisioner
+	fixture
 	dir, share string
 	victim     *v1.PersistentVolume
 }
@@ -49,23 +47,18 @@ func newGround(t *testing.T) ground {
 		check(t, os.WriteFile(filepath.Join(g.dir, file), []byte(file), 0o600))
 	}
 	check(t, os.Symlink("../outside", filepath.Join(g.share, "link")))
-	client := fake.NewClientset(append(mountSecrets(), &v1.Secret{
+	objects := append(mountSecrets(), &v1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "root"}, Data: map[string][]byte{"mountOptions": []byte("addr=198.51.100.1")},
-	})...)
-	caches, err := NewCaches(client)
-	check(t, err)
-	caches.Start(t.Context())
-	if !cache.WaitForCacheSync(t.Context().Done(), caches.volumes.HasSynced) {
-		t.Fatal("the caches are not filled")
-	}
+	})
 	premounted := map[volume.Share]string{}
 	for _, s := range []volume.Share{{Server: "nfs.example.com", Path: "/srv/volumes"}, {Server: "nfs.example.com", Path: "/"}, {Server: "2001:db8::1", Path: "/srv/volumes"}} {
 		premounted[s] = g.share
 	}
 	shares := share.NewManager(share.Options{Premounted: premounted})
 	t.Cleanup(func() { check(t, shares.Close(ctx)) })
-	g.Provisioner = New(Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Client: client, Caches: caches})
-	g.victim, _, err = g.Provision(ctx, requestFor("victim"))
+	g.fixture = fixtureOf(t, clusterID, shares, nil, cluster.Names{Driver: driver, DefaultOnDelete: volume.Delete}, objects...)
+	var err error
+	g.victim, err = g.Provision(ctx, requestFor("victim"))
 	check(t, err)
 	check(t, os.WriteFile(filepath.Join(g.share, "pvc-victim", "precious"), []byte("victim"), 0o600))
 	return g
@@ -98,11 +91,11 @@ func (g ground) snapshot(t *testing.T) string {
 
 // try provisions and, if that works, deletes; whatever happens, nothing but the
 // volume's own directory may have changed meanwhile, and that is gone in the end.
-func (g ground) try(t *testing.T, change func(*controller.ProvisionOptions), plant func(dir string), spoil func(*v1.PersistentVolume)) (provisionErr, deleteErr error) {
+func (g ground) try(t *testing.T, change func(*Request), plant func(dir string), spoil func(*v1.PersistentVolume)) (provisionErr, deleteErr error) {
 	t.Helper()
 	options := requestFor("1")
 	change(&options)
-	pv, _, err := g.Provision(ctx, options)
+	pv, err := g.Provision(ctx, options)
 	if err != nil {
 		return err, nil
 	}
@@ -111,43 +104,43 @@ func (g ground) try(t *testing.T, change func(*controller.ProvisionOptions), pla
 		plant(dir)
 	}
 	if spoil == nil {
-		return nil, deleteSaved(g.Provisioner, pv)
+		return nil, deleteSaved(g.fixture, pv)
 	}
 	bad := pv.DeepCopy()
 	spoil(bad)
-	err = deleteSaved(g.Provisioner, bad)
-	return nil, errors.Join(err, deleteSaved(g.Provisioner, pv))
+	err = deleteSaved(g.fixture, bad)
+	return nil, errors.Join(err, deleteSaved(g.fixture, pv))
 }
 
-func parameter(pairs ...string) func(*controller.ProvisionOptions) {
-	return func(o *controller.ProvisionOptions) {
+func parameter(pairs ...string) func(*Request) {
+	return func(o *Request) {
 		for i := 0; i < len(pairs); i += 2 {
-			o.StorageClass.Parameters[pairs[i]] = pairs[i+1]
+			o.Class.Parameters[pairs[i]] = pairs[i+1]
 		}
 	}
 }
 
 // free is a class that takes the claim's annotation as its path, with slashes.
-func free(value string) func(*controller.ProvisionOptions) {
-	return func(o *controller.ProvisionOptions) {
+func free(value string) func(*Request) {
+	return func(o *Request) {
 		parameter("subDir", "${pvc.metadata.annotations['path']}", "subDirAllowSlashes", "true")(o)
-		o.PVC.Annotations = map[string]string{"path": value}
+		o.Claim.Annotations = map[string]string{"path": value}
 	}
 }
 
-func secretOf(namespace, name string) func(*controller.ProvisionOptions) {
+func secretOf(namespace, name string) func(*Request) {
 	return parameter("csi.storage.k8s.io/provisioner-secret-name", name, "csi.storage.k8s.io/provisioner-secret-namespace", namespace)
 }
 
-func mountOption(option string) func(*controller.ProvisionOptions) {
-	return func(o *controller.ProvisionOptions) { o.StorageClass.MountOptions = []string{option} }
+func mountOption(option string) func(*Request) {
+	return func(o *Request) { o.Class.MountOptions = []string{option} }
 }
 
 // nfs-subdir-external-provisioner #250, #139 and the trailing slash; csi-driver-nfs
 // CVE-2026-3864; local-path-provisioner CVE-2025-62878; and what else people try.
 func TestHostileClaimsAndClasses(t *testing.T) {
 	long := strings.Repeat("l", 253)
-	refused := map[string]func(*controller.ProvisionOptions){
+	refused := map[string]func(*Request){
 		"up": free(".."), "up and up": free("../.."), "up to outside": free("../outside"), "in and out": free("a/../../outside"), "dot": free("."),
 		"dot inside": free("a/./b"), "absolute": free("/outside"), "root": free("/"), "empty": free(""), "twice": free("a//b"), "trailing": free("a/"),
 		"backslash": free(`..\outside`), "newline": free("a\nb"), "carriage": free("a\rb"), "nul": free("a\x00b"), "escape": free("a\x1b[2Jb"), "tab": free("a\tb"),
@@ -181,11 +174,11 @@ func TestHostileClaimsAndClasses(t *testing.T) {
 		"secret by label":     secretOf("kube-system", "${pvc.metadata.labels['secret']}"),
 		"secret redirects":    secretOf("kube-system", "root"),
 		"secret is not there": secretOf("default", "none"),
-		"selector":            func(o *controller.ProvisionOptions) { o.PVC.Spec.Selector = &metav1.LabelSelector{} },
-		"data source":         func(o *controller.ProvisionOptions) { o.PVC.Spec.DataSource = &v1.TypedLocalObjectReference{} },
-		"volume name":         func(o *controller.ProvisionOptions) { o.PVName = "../outside" },
+		"selector":            func(o *Request) { o.Claim.Spec.Selector = &metav1.LabelSelector{} },
+		"data source":         func(o *Request) { o.Claim.Spec.DataSource = &v1.TypedLocalObjectReference{} },
+		"volume name":         func(o *Request) { o.Name = "../outside" },
 	}
-	served := map[string]func(*controller.ProvisionOptions){
+	served := map[string]func(*Request){
 		"unicode": free("ü/中文/😀"), "long names": free(long + "/" + long), "spaces": free(" a / b "), "dashes": free("-rf"), "dots": free("...x"), "glob": free("*"), "quote": free(`a"b'c`),
 		"template in a value": free("${pvc.metadata.name}"), "similar name": free("pvc-victim2"), "beside the archive": free("archived-pvc-2"),
 		"share with slashes": parameter("share", "//srv//volumes//"), "share root": parameter("share", "/"), "IPv6": parameter("server", "[2001:DB8:0::1]"),
@@ -229,7 +222,7 @@ func TestHostileVolumesAndShares(t *testing.T) {
 		"link": attribute("subDir", "link"), "the folder": attribute("subDir", ".sharevol"), "other share": attribute("share", "/etc"), "other case": attribute("SUBDIR", "pvc-victim"),
 		"victim's name": func(pv *v1.PersistentVolume) { pv.Name = "pvc-victim" },
 		"path as name":  func(pv *v1.PersistentVolume) { pv.Name = "../../outside" },
-		"other id":      func(pv *v1.PersistentVolume) { pv.Annotations[annShareID] = "x" },
+		"other id":      func(pv *v1.PersistentVolume) { pv.Annotations[cluster.AnnShareID] = "x" },
 		"no id":         func(pv *v1.PersistentVolume) { pv.Annotations = nil },
 		"handle": func(pv *v1.PersistentVolume) {
 			pv.Spec.CSI.VolumeHandle = "nfs.example.com#srv/volumes#pvc-victim#pvc-victim#"
@@ -238,7 +231,7 @@ func TestHostileVolumesAndShares(t *testing.T) {
 	}
 	g := newGround(t)
 	before := g.snapshot(t)
-	nothing := func(*controller.ProvisionOptions) {}
+	nothing := func(*Request) {}
 	for name, spoil := range spoilt {
 		// Where another volume is recorded, nothing of this one is left: no error.
 		taken := name == "victim" || name == "victim's name" || name == "handle"
@@ -290,5 +283,5 @@ func TestHostileVolumesAndShares(t *testing.T) {
 			t.Fatalf("%s: it was\n%s\nand is\n%s", name, before, after)
 		}
 	}
-	check(t, deleteSaved(g.Provisioner, g.victim))
+	check(t, deleteSaved(g.fixture, g.victim))
 }

@@ -34,10 +34,10 @@ func TestVolumeThatIsInUseAgainStays(t *testing.T) {
 	}
 	exists(t, file, "foreign, rebound")
 
-	mine, precious := s.mustProvision(s.in(cluster), asking("mine", "nfs", "/", "mine", "delete"))
+	mine, precious := s.mustProvision(s.in(clusterID), asking("mine", "nfs", "/", "mine", "delete"))
 	mine.Status.Phase = v1.VolumeReleased
 	mine.Spec.ClaimRef = &v1.ObjectReference{Namespace: "ns", Name: "notes", UID: "old"}
-	p := s.in(cluster, mine)
+	p := s.in(clusterID, mine)
 	live = mine.DeepCopy()
 	live.Spec.ClaimRef = &v1.ObjectReference{Namespace: "ns", Name: "notes", UID: "new"}
 	live.Status.Phase = v1.VolumeBound
@@ -53,19 +53,19 @@ func TestVolumeThatIsInUseAgainStays(t *testing.T) {
 func TestSweepWaitsForTheNameService(t *testing.T) {
 	s := newSoil(t)
 	options := asking("1", "nfs", "/", "notes", "delete")
-	_, _, err := s.in(cluster).Provision(ctx, options)
+	_, err := s.in(clusterID).Provision(ctx, options)
 	check(t, err)
 	static := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 		NFS: &v1.NFSVolumeSource{Server: "gone", Path: "/"}}}}
-	p := s.in(cluster, static, options.StorageClass)
+	p := s.in(clusterID, static, options.Class)
 	left := p.sweep(ctx, p.refs(ctx))
-	records, err := share.Do(ctx, p.options.Shares, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, operation.Records, cluster)
+	records, err := share.Do(ctx, p.options.Shares, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, operation.Records, clusterID)
 	if len(left) != 1 || err != nil || len(records) != 1 {
 		t.Errorf("to be tried again %v; records %v, %v", left, records, err)
 	}
-	p.servers.lookup = lookupIn(map[string]string{"nfs": "192.0.2.1", "gone": "192.0.2.9"})
+	p.options.Cluster.LookupHost = lookupIn(map[string]string{"nfs": "192.0.2.1", "gone": "192.0.2.9"})
 	p.sweep(ctx, p.refs(ctx))
-	_, _, err = p.Provision(ctx, asking("2", "nfs", "/", "notes", "delete"))
+	_, err = p.Provision(ctx, asking("2", "nfs", "/", "notes", "delete"))
 	check(t, err)
 }
 

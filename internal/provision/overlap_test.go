@@ -14,9 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
-	"k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/operation"
@@ -38,15 +37,14 @@ func newSoil(t *testing.T) soil {
 }
 
 // in returns a provisioner of a cluster with these objects, on the real share.Manager.
-func (s soil) in(clusterUID string, objects ...runtime.Object) *Provisioner {
+func (s soil) in(clusterUID string, objects ...runtime.Object) fixture {
 	s.Helper()
-	client := fake.NewClientset(objects...)
-	caches, err := NewCaches(client)
-	check(s.T, err)
-	caches.Start(s.Context())
-	if !cache.WaitForCacheSync(s.Context().Done(), caches.volumes.HasSynced, caches.claims.HasSynced, caches.classes.HasSynced) {
-		s.Fatal("the caches are not filled")
-	}
+	return s.with(clusterUID, cluster.Names{Driver: driver, DefaultOnDelete: volume.Delete}, objects...)
+}
+
+// with is in for some names.
+func (s soil) with(clusterUID string, names cluster.Names, objects ...runtime.Object) fixture {
+	s.Helper()
 	premounted := map[volume.Share]string{}
 	for _, name := range []string{"nfs", "192.0.2.1"} {
 		premounted[volume.Share{Server: name, Path: "/"}] = s.dir
@@ -54,9 +52,8 @@ func (s soil) in(clusterUID string, objects ...runtime.Object) *Provisioner {
 	}
 	shares := share.NewManager(share.Options{Premounted: premounted})
 	s.Cleanup(func() { check(s.T, shares.Close(context.Background())) })
-	p := New(Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: clusterUID, Shares: shares, Client: client, Caches: caches})
-	p.servers.lookup = lookupIn(map[string]string{"nfs": "192.0.2.1", "other": "192.0.2.2", "192.0.2.1": "192.0.2.1"})
-	return p
+	addresses := map[string]string{"nfs": "192.0.2.1", "other": "192.0.2.2", "192.0.2.1": "192.0.2.1"}
+	return fixtureOf(s.T, clusterUID, shares, addresses, names, objects...)
 }
 
 func lookupIn(addresses map[string]string) func(context.Context, string) ([]string, error) {
@@ -68,28 +65,28 @@ func lookupIn(addresses map[string]string) func(context.Context, string) ([]stri
 	}
 }
 
-func asking(uid, server, share, subDir, onDelete string) controller.ProvisionOptions {
+func asking(uid, server, share, subDir, onDelete string) Request {
 	options := requestFor(uid)
-	options.StorageClass.Parameters = map[string]string{"server": server, "share": share, "subDir": subDir, "onDelete": onDelete}
-	options.StorageClass.MountOptions = nil
+	options.Class.Parameters = map[string]string{"server": server, "share": share, "subDir": subDir, "onDelete": onDelete}
+	options.Class.MountOptions = nil
 	return options
 }
 
 // mustProvision makes a volume with a file in it.
-func (s soil) mustProvision(p *Provisioner, options controller.ProvisionOptions) (*v1.PersistentVolume, string) {
+func (s soil) mustProvision(p fixture, options Request) (*v1.PersistentVolume, string) {
 	s.Helper()
-	pv, _, err := p.Provision(ctx, options)
+	pv, err := p.Provision(ctx, options)
 	check(s.T, err)
-	d, _ := p.options.Caches.directoryOf(pv)
+	d, _ := p.options.Cluster.DirectoryOf(pv)
 	file := filepath.Join(s.dir, d.Full(), "precious")
 	check(s.T, os.WriteFile(file, nil, 0o600))
 	return pv, file
 }
 
 // refused sees that a claim is not served, and that its event has some words in it.
-func (s soil) refused(p *Provisioner, options controller.ProvisionOptions, words string) {
+func (s soil) refused(p fixture, options Request, words string) {
 	s.Helper()
-	pv, _, err := p.Provision(ctx, options)
+	pv, err := p.Provision(ctx, options)
 	if err == nil || !errors.Is(err, dirs.ErrUntouched) || !strings.Contains(err.Error(), words) {
 		s.Errorf("got %v, %v, want %q", pv, err, words)
 	}
@@ -107,40 +104,40 @@ func exists(t *testing.T, path, what string) {
 func TestSharesWithinShares(t *testing.T) {
 	for _, server := range []string{"nfs", "192.0.2.1"} {
 		s := newSoil(t)
-		outer, file := s.mustProvision(s.in(cluster), asking("outer", "nfs", "/", "team/ns1", "delete"))
-		inner := s.in(cluster, outer)
+		outer, file := s.mustProvision(s.in(clusterID), asking("outer", "nfs", "/", "team/ns1", "delete"))
+		inner := s.in(clusterID, outer)
 		if server == "nfs" { // under the other name only the share itself tells: see the next test
 			s.refused(inner, asking("inner", server, "/team", "ns1/notes", "delete"), "is in use by volume pvc-outer")
 			s.refused(inner, asking("inner", server, "/team", "ns1", "retain"), "is in use by volume pvc-outer")
 		}
 		exists(t, file, server)
-		check(t, done(s.in(cluster, outer).Delete(ctx, outer)))
+		check(t, done(s.in(clusterID, outer).Delete(ctx, outer)))
 	}
 }
 
 // The same in two clusters, which do not know each other, and under two names: what is
 // inside another share is not deleted with a directory around it.
 func TestDeleteLeavesOtherShares(t *testing.T) {
-	for what, second := range map[string]struct{ cluster, server string }{"another cluster": {"cluster-b", "nfs"}, "another name": {cluster, "192.0.2.1"}} {
+	for what, second := range map[string]struct{ cluster, server string }{"another cluster": {"cluster-b", "nfs"}, "another name": {clusterID, "192.0.2.1"}} {
 		s := newSoil(t)
-		outer, _ := s.mustProvision(s.in(cluster), asking("outer", "nfs", "/", "team/ns1", "delete"))
+		outer, _ := s.mustProvision(s.in(clusterID), asking("outer", "nfs", "/", "team/ns1", "delete"))
 		objects := []runtime.Object{outer}
-		if second.cluster != cluster {
+		if second.cluster != clusterID {
 			objects = nil
 		}
-		inner, _, err := s.in(second.cluster, objects...).Provision(ctx, asking("inner", second.server, "/team", "ns1/notes", "delete"))
+		inner, err := s.in(second.cluster, objects...).Provision(ctx, asking("inner", second.server, "/team", "ns1/notes", "delete"))
 		if err != nil {
 			t.Logf("%s: refused already: %v", what, err)
 			continue
 		}
 		file := filepath.Join(s.dir, "team/ns1/notes/precious")
 		check(t, os.WriteFile(file, nil, 0o600))
-		if second.cluster == cluster {
+		if second.cluster == clusterID {
 			objects = append(objects, inner)
 		} else {
 			objects = []runtime.Object{outer}
 		}
-		if err := done(s.in(cluster, objects...).Delete(ctx, outer)); err == nil {
+		if err := done(s.in(clusterID, objects...).Delete(ctx, outer)); err == nil {
 			t.Errorf("%s: deleted", what)
 		}
 		exists(t, file, what)
@@ -151,10 +148,10 @@ func TestDeleteLeavesOtherShares(t *testing.T) {
 func TestStaticVolumeUnderAnotherName(t *testing.T) {
 	for server, want := range map[string]string{"192.0.2.1": "they have an address in common", "gone": "no such host", "other": ""} {
 		s := newSoil(t)
-		pv, file := s.mustProvision(s.in(cluster), asking("a", "nfs", "/", "shared/data", "delete"))
+		pv, file := s.mustProvision(s.in(clusterID), asking("a", "nfs", "/", "shared/data", "delete"))
 		static := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 			NFS: &v1.NFSVolumeSource{Server: server, Path: "/shared"}}}}
-		err := done(s.in(cluster, pv, static).Delete(ctx, pv))
+		err := done(s.in(clusterID, pv, static).Delete(ctx, pv))
 		if want == "" {
 			check(t, err)
 			continue
@@ -170,17 +167,17 @@ func TestStaticVolumeUnderAnotherName(t *testing.T) {
 // nobody else; nothing is above or below them either.
 func TestRetainedVolumesAreAmongThemselves(t *testing.T) {
 	s := newSoil(t)
-	mine, _ := s.mustProvision(s.in(cluster), asking("mine", "nfs", "/", "team/secret", "delete"))
+	mine, _ := s.mustProvision(s.in(clusterID), asking("mine", "nfs", "/", "team/secret", "delete"))
 	for _, place := range []string{"team", "team/secret", "team/secret/below"} {
-		s.refused(s.in(cluster, mine), asking("retained", "nfs", "/", place, "retain"), "is in use by volume pvc-mine")
+		s.refused(s.in(clusterID, mine), asking("retained", "nfs", "/", place, "retain"), "is in use by volume pvc-mine")
 	}
-	one, file := s.mustProvision(s.in(cluster, mine), asking("one", "nfs", "/", "data", "retain"))
+	one, file := s.mustProvision(s.in(clusterID, mine), asking("one", "nfs", "/", "data", "retain"))
 	root := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "root"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 		CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "root", VolumeAttributes: map[string]string{"server": "nfs", "share": "/"}}}}}
-	two, _, err := s.in(cluster, mine, one, root).Provision(ctx, asking("two", "nfs", "/", "data", "retain"))
+	two, err := s.in(clusterID, mine, one, root).Provision(ctx, asking("two", "nfs", "/", "data", "retain"))
 	check(t, err)
-	check(t, done(s.in(cluster, one, two).Delete(ctx, one))) // with it goes the only record
-	s.refused(s.in(cluster, two), asking("inside", "nfs", "/", "data/inside", "delete"), "is in use by volume pvc-two")
+	check(t, done(s.in(clusterID, one, two).Delete(ctx, one))) // with it goes the only record
+	s.refused(s.in(clusterID, two), asking("inside", "nfs", "/", "data/inside", "delete"), "is in use by volume pvc-two")
 	exists(t, file, "the retained file")
 }
 
@@ -188,13 +185,13 @@ func TestRetainedVolumesAreAmongThemselves(t *testing.T) {
 // waits for the volume to be gone, and the repeated Delete finds nothing in its way.
 func TestRetainedClaimWaitsForTheDeletedVolume(t *testing.T) {
 	s := newSoil(t)
-	old, _ := s.mustProvision(s.in(cluster), asking("old", "nfs", "/", "ns/notes", "delete"))
+	old, _ := s.mustProvision(s.in(clusterID), asking("old", "nfs", "/", "ns/notes", "delete"))
 	next := asking("new", "nfs", "/", "ns/notes", "retain")
 	for range 2 {
-		s.refused(s.in(cluster, old), next, "is in use by volume pvc-old")
-		check(t, done(s.in(cluster, old).Delete(ctx, old)))
+		s.refused(s.in(clusterID, old), next, "is in use by volume pvc-old")
+		check(t, done(s.in(clusterID, old).Delete(ctx, old)))
 	}
-	_, _, err := s.in(cluster).Provision(ctx, next)
+	_, err := s.in(clusterID).Provision(ctx, next)
 	check(t, err)
 }
 
@@ -202,16 +199,16 @@ func TestRetainedClaimWaitsForTheDeletedVolume(t *testing.T) {
 // that keeps a claim waiting only until the records are looked through.
 func TestRecordOfAVolumeDeletedByHand(t *testing.T) {
 	s := newSoil(t)
-	_, file := s.mustProvision(s.in(cluster), asking("old", "nfs", "/", "ns/notes", "delete"))
+	_, file := s.mustProvision(s.in(clusterID), asking("old", "nfs", "/", "ns/notes", "delete"))
 	check(t, os.RemoveAll(filepath.Dir(file)))
 	next := asking("new", "nfs", "/", "ns/notes", "delete")
-	p := s.in(cluster, next.StorageClass)
+	p := s.in(clusterID, next.Class)
 	s.refused(p, next, "belongs to the volume pvc-old")
 	if len(p.conflicts) != 1 {
 		t.Error("nobody will look through the records")
 	}
 	p.sweep(ctx, p.refs(ctx))
-	_, _, err := p.Provision(ctx, next)
+	_, err := p.Provision(ctx, next)
 	check(t, err)
 }
 
@@ -220,14 +217,14 @@ func TestRecordOfAVolumeDeletedByHand(t *testing.T) {
 func TestSweepLeavesTheDirectoryOfAHandMadeVolume(t *testing.T) {
 	s := newSoil(t)
 	options := asking("1", "nfs", "/", "notes", "delete")
-	pv, _, err := s.in(cluster).Provision(ctx, options)
+	pv, err := s.in(clusterID).Provision(ctx, options)
 	check(t, err)
 	static := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static"}, Spec: v1.PersistentVolumeSpec{PersistentVolumeSource: v1.PersistentVolumeSource{
 		CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "static", VolumeAttributes: pv.Spec.CSI.VolumeAttributes}}}}
-	p := s.in(cluster, static, options.StorageClass)
+	p := s.in(clusterID, static, options.Class)
 	p.sweep(ctx, p.refs(ctx))
 	exists(t, filepath.Join(s.dir, "notes"), "the directory of the hand-made volume")
-	records, err := share.Do(ctx, p.options.Shares, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, operation.Records, cluster)
+	records, err := share.Do(ctx, p.options.Shares, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, operation.Records, clusterID)
 	if err != nil || len(records) > 0 {
 		t.Errorf("records %v, %v", records, err)
 	}
@@ -238,11 +235,11 @@ func TestSweepLeavesTheDirectoryOfAHandMadeVolume(t *testing.T) {
 func TestSweepWaitsForAnAnswer(t *testing.T) {
 	s := newSoil(t)
 	options := asking("1", "nfs", "/", "notes", "delete")
-	pv, _, err := s.in(cluster).Provision(ctx, options)
+	pv, err := s.in(clusterID).Provision(ctx, options)
 	check(t, err)
 	static := pv.DeepCopy()
 	static.Name = "static"
-	p := s.in(cluster, static, options.StorageClass)
+	p := s.in(clusterID, static, options.Class)
 	p.options.Client.(*fake.Clientset).PrependReactor("get", "persistentvolumes", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		return action.(clienttesting.GetAction).GetName() == "static", nil, errors.New("the API server does not answer")
 	})
@@ -250,7 +247,7 @@ func TestSweepWaitsForAnAnswer(t *testing.T) {
 		t.Errorf("to be tried again: %v", left)
 	}
 	exists(t, filepath.Join(s.dir, "notes"), "the directory")
-	records, err := share.Do(ctx, p.options.Shares, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, operation.Records, cluster)
+	records, err := share.Do(ctx, p.options.Shares, share.Ref{Share: volume.Share{Server: "nfs", Path: "/"}}, operation.Records, clusterID)
 	if err != nil || len(records) != 1 {
 		t.Errorf("records %v, %v", records, err)
 	}
@@ -265,7 +262,7 @@ func TestFirstAttemptElsewhereIsSwept(t *testing.T) {
 	claim := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "notes", UID: "1"}}
 	f := fixtureWith(t, shares, pv, claim)
 	f.sweep(ctx, f.refs(ctx))
-	records, err := share.Do(ctx, shares, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, operation.Records, cluster)
+	records, err := share.Do(ctx, shares, share.Ref{Share: volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}}, operation.Records, clusterID)
 	check(t, err)
 	if len(records) != 1 || records[0].SubDir != "second" {
 		t.Errorf("records %v", records)

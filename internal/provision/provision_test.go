@@ -10,17 +10,15 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
-	"k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/cluster"
+	"sharevol.dev/sharevol/internal/cluster/clustertest"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/sharetest"
@@ -28,21 +26,28 @@ import (
 )
 
 const (
-	driver  = "csi.sharevol.dev"
-	cluster = "11111111-1111-1111-1111-111111111111"
+	driver    = clustertest.Driver
+	clusterID = "11111111-1111-1111-1111-111111111111"
 )
-
-// oldProvisioner is an nfs-subdir-external-provisioner that every fixture has adopted.
-var oldProvisioner = volume.Adoption{
-	Name: "cluster.local/nfs-subdir-external-provisioner", Share: volume.Share{Server: "nfs.example.com", Path: "/srv/k8s"},
-}
 
 var ctx = context.Background()
 
+// fixture is a Provisioner with one of its names.
 type fixture struct {
 	*Provisioner
+	format cluster.Format
 	shares *sharetest.Shares
 	client *fake.Clientset
+}
+
+// Provision is Provisioner.Provision for the fixture's name.
+func (f fixture) Provision(ctx context.Context, r Request) (*v1.PersistentVolume, error) {
+	return f.Provisioner.Provision(ctx, f.format, r)
+}
+
+// Delete is Provisioner.Delete for the fixture's name.
+func (f fixture) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
+	return f.Provisioner.Delete(ctx, f.format, pv)
 }
 
 // newFixture is a provisioner of a cluster that has these objects.
@@ -53,25 +58,31 @@ func newFixture(t *testing.T, objects ...runtime.Object) fixture {
 
 func fixtureWith(t *testing.T, shares *sharetest.Shares, objects ...runtime.Object) fixture {
 	t.Helper()
-	client := fake.NewClientset(objects...)
-	caches, err := NewCaches(client, oldProvisioner)
-	check(t, err)
-	running, stop := context.WithCancel(ctx)
-	t.Cleanup(stop)
-	caches.Start(running)
-	if !cache.WaitForCacheSync(running.Done(), caches.volumes.HasSynced, caches.claims.HasSynced, caches.classes.HasSynced) {
-		t.Fatal("the caches are not filled")
-	}
-	f := fixture{shares: shares, client: client, Provisioner: New(Options{
-		DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Client: client, Caches: caches,
-		Adopted: []volume.Adoption{oldProvisioner},
-	})}
-	f.servers.lookup = lookupIn(map[string]string{"nfs.example.com": "192.0.2.1", "other.example.com": "192.0.2.2"})
+	f := fixtureOf(t, clusterID, shares, map[string]string{"nfs.example.com": "192.0.2.1", "other.example.com": "192.0.2.2"},
+		cluster.Names{Driver: driver, DefaultOnDelete: volume.Delete, Adopted: []volume.Adoption{clustertest.Adopted}}, objects...)
+	f.shares = shares
 	return f
 }
 
+// fixtureOf is a provisioner of a cluster with some objects, and these servers.
+func fixtureOf(t *testing.T, clusterUID string, shares share.Doer, addresses map[string]string, names cluster.Names, objects ...runtime.Object) fixture {
+	t.Helper()
+	client := fake.NewClientset(objects...)
+	known, err := cluster.New(client, names)
+	check(t, err)
+	known.LookupHost = lookupIn(addresses)
+	running, stop := context.WithCancel(ctx)
+	t.Cleanup(stop)
+	known.Start(running)
+	if !known.Filled(running) {
+		t.Fatal("the caches are not filled")
+	}
+	p := New(Options{Cluster: known, ClusterID: clusterUID, Shares: shares, Client: client})
+	return fixture{Provisioner: p, format: known.Formats()[0], client: client}
+}
+
 // deleteSaved is Delete of a volume that the API server has meanwhile.
-func deleteSaved(p *Provisioner, pv *v1.PersistentVolume) error {
+func deleteSaved(p fixture, pv *v1.PersistentVolume) error {
 	volumes := p.options.Client.CoreV1().PersistentVolumes()
 	if _, err := volumes.Create(ctx, pv, metav1.CreateOptions{}); err != nil {
 		return err
@@ -84,7 +95,7 @@ func deleteSaved(p *Provisioner, pv *v1.PersistentVolume) error {
 
 // done is the error of a Delete that is no success: the volume is gone now, or was before.
 func done(err error) error {
-	if ignored, is := err.(*controller.IgnoredError); is && (ignored == errDeleted || ignored.Reason == errVolumeGone.Error()) {
+	if errors.Is(err, ErrGone) {
 		return nil
 	}
 	return err
@@ -105,32 +116,17 @@ func mountSecrets() []runtime.Object {
 	return []runtime.Object{secret("storage", "nfs-team-a", "sec=krb5,timeo=50"), secret("default", "mount-options", "hard")}
 }
 
-func request1() controller.ProvisionOptions { return requestFor("1") }
+func request1() Request { return requestFor("1") }
 
-// requestFor is the claim with the UID uid, of a class that needs nothing special.
-func requestFor(uid string) controller.ProvisionOptions {
-	return controller.ProvisionOptions{
-		PVName: volumePrefix + uid,
-		StorageClass: &storagev1.StorageClass{
-			ObjectMeta:   metav1.ObjectMeta{Name: "sharevol"},
-			Provisioner:  driver,
-			Parameters:   map[string]string{"server": "nfs.example.com", "share": "/srv/volumes/", "onDelete": "delete"},
-			MountOptions: []string{"nfsvers=4.2", "hard"},
-		},
-		PVC: &v1.PersistentVolumeClaim{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "notes", UID: "1"},
-			Spec: v1.PersistentVolumeClaimSpec{
-				AccessModes: []v1.PersistentVolumeAccessMode{v1.ReadWriteMany, v1.ReadOnlyMany},
-				Resources:   v1.VolumeResourceRequirements{Requests: v1.ResourceList{v1.ResourceStorage: resource.MustParse("5Gi")}},
-			},
-		},
-	}
+// requestFor is for the claim with the UID uid, of a class that needs nothing special.
+func requestFor(uid string) Request {
+	return Request{Name: VolumePrefix + uid, Class: clustertest.Class(), Claim: clustertest.Claim()}
 }
 
 func TestProvisionIsIdempotent(t *testing.T) {
 	f := newFixture(t)
-	first, _, err1 := f.Provision(ctx, request1())
-	second, _, err2 := f.Provision(ctx, request1())
+	first, err1 := f.Provision(ctx, request1())
+	second, err2 := f.Provision(ctx, request1())
 	if err1 != nil || err2 != nil || fmt.Sprint(first) != fmt.Sprint(second) {
 		t.Errorf("%v, %v:\n%v\n%v", err1, err2, first, second)
 	}
@@ -141,9 +137,9 @@ func TestProvisionIsIdempotent(t *testing.T) {
 func TestMountOptionsComeFromClassAndSecret(t *testing.T) {
 	f := newFixture(t, mountSecrets()...)
 	options := request1()
-	options.StorageClass.Parameters["csi.storage.k8s.io/provisioner-secret-name"] = "nfs-team-a"
-	options.StorageClass.Parameters["csi.storage.k8s.io/provisioner-secret-namespace"] = "storage"
-	pv, _, err := f.Provision(ctx, options)
+	options.Class.Parameters["csi.storage.k8s.io/provisioner-secret-name"] = "nfs-team-a"
+	options.Class.Parameters["csi.storage.k8s.io/provisioner-secret-namespace"] = "storage"
+	pv, err := f.Provision(ctx, options)
 	check(t, err)
 	want := []string{"sec=krb5", "timeo=50", "nfsvers=4.2", "hard"} // the last one counts
 	if got := f.shares.Ref("nfs.example.com:/srv/volumes/pvc-1").MountOptions; !slices.Equal(got, want) {
@@ -152,13 +148,13 @@ func TestMountOptionsComeFromClassAndSecret(t *testing.T) {
 	if text := pv.String(); strings.Contains(text, "krb5") {
 		t.Errorf("the volume shows the secret: %s", text)
 	}
-	ref, err := f.ref(ctx, volume.Share{}, pv.Spec.MountOptions, deletionSecret(pv))
+	ref, err := f.ref(ctx, volume.Share{}, pv.Spec.MountOptions, cluster.DeletionSecret(pv))
 	if err != nil || !slices.Equal(ref.MountOptions, want) {
 		t.Errorf("removed with %q, %v", ref.MountOptions, err)
 	}
 	check(t, f.client.CoreV1().Secrets("storage").Delete(ctx, "nfs-team-a", metav1.DeleteOptions{}))
 	// Without the secret, which went with its namespace, the volume's own options must do.
-	ref, err = f.deletionRef(ctx, existing{mountOptions: pv.Spec.MountOptions}, pv)
+	ref, err = f.deletionRef(ctx, cluster.Existing{MountOptions: pv.Spec.MountOptions}, pv)
 	if err != nil || !slices.Equal(ref.MountOptions, want[2:]) {
 		t.Errorf("without the secret: %q, %v", ref.MountOptions, err)
 	}
@@ -178,41 +174,6 @@ func TestNoErrorShowsASecret(t *testing.T) {
 	}
 }
 
-// What may have begun is finished even when the claim is deleted meanwhile.
-func TestProvisioningState(t *testing.T) {
-	cases := map[controller.ProvisioningState]error{
-		controller.ProvisioningNoChange:     fmt.Errorf("%w: no route", dirs.ErrUntouched),
-		controller.ProvisioningInBackground: fmt.Errorf("%w: silence", share.ErrNoAnswer),
-	}
-	for want, failure := range cases {
-		_, state, err := fixtureWith(t, failing(t, failure)).Provision(ctx, request1())
-		if state != want || !errors.Is(err, failure) {
-			t.Errorf("%v: got %v, %v", failure, state, err)
-		}
-	}
-}
-
-// A refused claim is told from one that failed, for the pace of its retries.
-func TestRefusalsAreReported(t *testing.T) {
-	f := newFixture(t)
-	var notes []string
-	f.options.Note = func(item string, kind failure) { notes = append(notes, fmt.Sprint(item, kind)) }
-	bad := request1()
-	bad.StorageClass.Parameters["server"] = ""
-	_, state, err := f.Provision(ctx, bad)
-	if err == nil || state != controller.ProvisioningNoChange || !slices.Equal(notes, []string{fmt.Sprint("1", refused)}) {
-		t.Errorf("%v, %v, %v", state, err, notes)
-	}
-	f.shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrBusy))
-	if _, _, err := f.Provision(ctx, request1()); err == nil || notes[1] != fmt.Sprint("1", busy) {
-		t.Errorf("%v, %v", err, notes)
-	}
-	f.shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrSetAside))
-	if _, _, err := f.Provision(ctx, request1()); err == nil || notes[2] != fmt.Sprint("1", aside) {
-		t.Errorf("%v, %v", err, notes)
-	}
-}
-
 // A volume that the cluster has at the same place, made by whatever driver, whose
 // data is still there, keeps a claim waiting; a cache that is behind does not.
 func TestProvisionWaitsForTheVolumeAtItsPlace(t *testing.T) {
@@ -220,15 +181,15 @@ func TestProvisionWaitsForTheVolumeAtItsPlace(t *testing.T) {
 		PersistentVolumeSource: v1.PersistentVolumeSource{NFS: &v1.NFSVolumeSource{Server: "NFS.example.com", Path: "/srv/volumes/pvc-1/"}},
 	}}
 	f := newFixture(t, old)
-	_, state, err := f.Provision(ctx, request1())
-	if !errors.Is(err, dirs.ErrUntouched) || state != controller.ProvisioningNoChange || !strings.Contains(err.Error(), "volume old") {
-		t.Fatalf("%v, %v", state, err)
+	_, err := f.Provision(ctx, request1())
+	if !errors.Is(err, dirs.ErrUntouched) || !strings.Contains(err.Error(), "volume old") {
+		t.Fatal(err)
 	}
 	if made := f.shares.Dirs(); len(made) > 0 {
 		t.Errorf("made %v", made)
 	}
 	check(t, f.client.CoreV1().PersistentVolumes().Delete(ctx, "old", metav1.DeleteOptions{}))
-	if _, _, err := f.Provision(ctx, request1()); err != nil {
+	if _, err := f.Provision(ctx, request1()); err != nil {
 		t.Error(err)
 	}
 }
@@ -236,11 +197,11 @@ func TestProvisionWaitsForTheVolumeAtItsPlace(t *testing.T) {
 // The wrong file system in the place of the share gets no new volumes.
 func TestProvisionWantsTheShareOfTheOtherVolumes(t *testing.T) {
 	shares := sharetest.New(t)
-	pv, _, err := fixtureWith(t, shares).Provision(ctx, request1())
+	pv, err := fixtureWith(t, shares).Provision(ctx, request1())
 	check(t, err)
 	f := fixtureWith(t, shares, pv)
 	shares.SetID(volume.Share{Server: "nfs.example.com", Path: "/srv/volumes"}, strings.Repeat("A", 26))
-	if _, _, err := f.Provision(ctx, requestFor("2")); !errors.Is(err, dirs.ErrOtherShare) {
+	if _, err := f.Provision(ctx, requestFor("2")); !errors.Is(err, dirs.ErrOtherShare) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -250,24 +211,24 @@ func TestWhatIsStoppedIsSilent(t *testing.T) {
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()
 	f := fixtureWith(t, failing(t, fmt.Errorf("%w: %w", dirs.ErrUntouched, stopped.Err())))
-	if _, state, err := f.Provision(stopped, request1()); err != errStopping || state != controller.ProvisioningNoChange {
-		t.Errorf("%v, %v", state, err)
+	if _, err := f.Provision(stopped, request1()); err != ErrStopping {
+		t.Error(err)
 	}
 	f = newFixture(t)
-	pv, _, err := f.Provision(ctx, request1())
+	pv, err := f.Provision(ctx, request1())
 	check(t, err)
 	f.shares.Fail(context.Canceled)
 	_, err = f.client.CoreV1().PersistentVolumes().Create(ctx, pv, metav1.CreateOptions{})
 	check(t, err)
-	if err := f.Delete(stopped, pv); err != errStopping {
+	if err := f.Delete(stopped, pv); err != ErrStopping {
 		t.Errorf("got %v", err)
 	}
 	f = newFixture(t)
-	f.options.Lease = func() error { return errors.New("lost") }
-	if _, _, err := f.Provision(ctx, request1()); err != errStopping {
+	f.options.Fence = func() error { return errors.New("lost") }
+	if _, err := f.Provision(ctx, request1()); err != ErrStopping {
 		t.Errorf("without the lease: %v", err)
 	}
-	if err := f.Delete(ctx, pv); err != errStopping {
+	if err := f.Delete(ctx, pv); err != ErrStopping {
 		t.Errorf("without the lease: %v", err)
 	}
 }
@@ -279,7 +240,7 @@ func TestDrainWaitsForCallsAndRefusesNewOnes(t *testing.T) {
 		// The controller's context ends with SIGTERM; what has begun ends between two steps.
 		stopped, cancel := context.WithCancel(ctx)
 		cancel()
-		_, _, err := f.Provision(stopped, request1())
+		_, err := f.Provision(stopped, request1())
 		done <- err
 	}()
 	for deadline := time.Now().Add(10 * time.Second); f.shares.Waiting() == 0; time.Sleep(time.Millisecond) {
@@ -292,15 +253,15 @@ func TestDrainWaitsForCallsAndRefusesNewOnes(t *testing.T) {
 	if err := f.Drain(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("drained while a call runs: %v", err)
 	}
-	if _, _, err := f.Provision(ctx, request1()); err != errStopping {
+	if _, err := f.Provision(ctx, request1()); err != ErrStopping {
 		t.Errorf("a new call: %v", err)
 	}
-	if err := f.Delete(ctx, &v1.PersistentVolume{}); err != errStopping {
+	if err := f.Delete(ctx, &v1.PersistentVolume{}); err != ErrStopping {
 		t.Errorf("a new call: %v", err)
 	}
 	close(f.shares.Block)
 	check(t, f.Drain(ctx))
-	if err := <-done; err != errStopping {
+	if err := <-done; err != ErrStopping {
 		t.Errorf("the call that ran: %v", err)
 	}
 }

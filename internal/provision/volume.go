@@ -1,46 +1,44 @@
 package provision
 
 import (
-	"errors"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
-// The annotations of a PersistentVolume that deleting it needs. The first two have
-// the names that csi-provisioner gave them; the controller sets the third.
-const (
-	annDeletionSecretName      = "volume.kubernetes.io/provisioner-deletion-secret-name"
-	annDeletionSecretNamespace = "volume.kubernetes.io/provisioner-deletion-secret-namespace"
-	annProvisionedBy           = "pv.kubernetes.io/provisioned-by"
-	annShareID                 = "csi.sharevol.dev/share-id"
-	annOnDelete                = "csi.sharevol.dev/on-delete" // of a volume whose source has no place for it
-	// annDirectoryGone says of a foreign volume since when its directory is gone.
-	annDirectoryGone = "csi.sharevol.dev/directory-gone"
-)
+// Request asks for the volume of a claim.
+type Request struct {
+	// Name of the PersistentVolume.
+	Name  string
+	Class *storagev1.StorageClass
+	Claim *v1.PersistentVolumeClaim
+}
 
-// request is what a claim asks for, with its class.
-type request struct {
+// place is where a Request comes to, and how.
+type place struct {
 	volume.Rendered
-	name  string // of the PersistentVolume
 	class volume.Class
 }
 
-// request reads a claim and its class. Its error names every fault of both.
-func (p *Provisioner) request(options controller.ProvisionOptions) (request, error) {
-	claim := options.PVC
-	class, errs := p.format.parseClass(options.StorageClass.Parameters, options.StorageClass.MountOptions)
+func (p place) directory() volume.Directory {
+	return volume.Directory{Share: p.class.Share, SubDir: p.SubDir}
+}
+
+// read reads a claim and its class. Its error names every fault of both.
+func (r Request) read(f cluster.Format) (place, error) {
+	class, errs := f.ReadClass(r.Class.Parameters, r.Class.MountOptions)
 	rendered, renderErrs := class.Render(volume.Claim{
-		Namespace: claim.Namespace, Name: claim.Name, Volume: options.PVName,
-		Labels: claim.Labels, Annotations: claim.Annotations,
+		Namespace: r.Claim.Namespace, Name: r.Claim.Name, Volume: r.Name,
+		Labels: r.Claim.Labels, Annotations: r.Claim.Annotations,
 	})
-	errs = append(append(errs, renderErrs...), checkClaim(claim)...)
-	return request{Rendered: rendered, name: options.PVName, class: class}, refusal(errs)
+	errs = append(append(errs, renderErrs...), checkClaim(r.Claim)...)
+	return place{Rendered: rendered, class: class}, cluster.Invalid(errs)
 }
 
 // checkClaim returns what in a claim sharevol can't serve. The controller would
@@ -70,31 +68,24 @@ func checkClaim(claim *v1.PersistentVolumeClaim) field.ErrorList {
 	return errs
 }
 
-func refusal(errs field.ErrorList) error {
-	if len(errs) == 0 {
-		return nil
-	}
-	return errors.New(volume.Faults(errs))
-}
-
 // persistentVolume returns the PersistentVolume that records what a claim got. All
 // that serving and deleting it takes is in it: a class that is changed or deleted
 // later changes nothing.
-func (p *Provisioner) persistentVolume(r request, shareID string, options controller.ProvisionOptions) *v1.PersistentVolume {
-	class, claim := options.StorageClass, options.PVC
+func (r Request) persistentVolume(f cluster.Format, at place, shareID string) *v1.PersistentVolume {
+	class, claim := r.Class, r.Claim
 	reclaim := v1.PersistentVolumeReclaimDelete
 	if class.ReclaimPolicy != nil {
 		reclaim = *class.ReclaimPolicy
 	}
 	filesystem := v1.PersistentVolumeFilesystem
-	vol := volume.Volume{Directory: volume.Directory{Share: r.class.Share, SubDir: r.SubDir}, OnDelete: r.class.OnDelete}
-	annotations := map[string]string{annShareID: shareID}
-	if secret := r.ProvisionerSecret; secret != nil {
-		annotations[annDeletionSecretName] = secret.Name
-		annotations[annDeletionSecretNamespace] = secret.Namespace
+	vol := volume.Volume{Directory: at.directory(), OnDelete: at.class.OnDelete}
+	annotations := map[string]string{cluster.AnnShareID: shareID}
+	if secret := at.ProvisionerSecret; secret != nil {
+		annotations[cluster.AnnDeletionSecretName] = secret.Name
+		annotations[cluster.AnnDeletionSecretNamespace] = secret.Namespace
 	}
 	pv := &v1.PersistentVolume{
-		ObjectMeta: metav1.ObjectMeta{Name: options.PVName, Annotations: annotations},
+		ObjectMeta: metav1.ObjectMeta{Name: r.Name, Annotations: annotations},
 		Spec: v1.PersistentVolumeSpec{
 			Capacity:                      v1.ResourceList{v1.ResourceStorage: claim.Spec.Resources.Requests[v1.ResourceStorage]},
 			AccessModes:                   claim.Spec.AccessModes,
@@ -104,7 +95,7 @@ func (p *Provisioner) persistentVolume(r request, shareID string, options contro
 			NodeAffinity:                  nodeAffinity(class.AllowedTopologies),
 		},
 	}
-	p.format.write(pv, vol, r.NodePublishSecret)
+	f.Write(pv, vol, at.NodePublishSecret)
 	return pv
 }
 

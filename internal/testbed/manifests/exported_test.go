@@ -24,7 +24,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	libmetrics "sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller/metrics"
 
-	"sharevol.dev/sharevol/internal/provision"
+	"sharevol.dev/sharevol/internal/cluster"
+	"sharevol.dev/sharevol/internal/controller"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/volume"
@@ -69,12 +70,12 @@ func (e exported) add(t *testing.T, text io.Reader) {
 func (e exported) ofProvisioner(t *testing.T) {
 	t.Helper()
 	nfs := volume.Share{Server: "nfs", Path: "/"}
-	m := provision.NewMetrics("v1", func() []share.State { return []share.State{{Share: nfs, Up: true, Since: time.Now()}} }, func() bool { return true })
-	caches, err := provision.NewCaches(fake.NewClientset())
+	m := controller.NewMetrics("v1", func() []share.State { return []share.State{{Share: nfs, Up: true, Since: time.Now()}} }, func() bool { return true })
+	known, err := cluster.New(fake.NewClientset(), cluster.Names{Driver: volume.DefaultDriverName})
 	if err != nil {
 		t.Fatal(err)
 	}
-	provision.NewController(fake.NewClientset(), provision.Options{DriverName: volume.DefaultDriverName, Caches: caches}, 1) // for its queues
+	controller.New(controller.Options{Client: fake.NewClientset(), Cluster: known, Workers: 1}) // for its queues
 	for _, operation := range []string{"mount", "create", "delete", "archive", "release", "records", "drop", "probe"} {
 		for _, err := range []error{nil, dirs.ErrConflict, share.ErrNoAnswer, errors.New("another")} {
 			m.Observe(nfs, operation, err, time.Second)

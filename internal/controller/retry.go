@@ -1,12 +1,16 @@
-package provision
+package controller
 
 import (
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 	"k8s.io/client-go/util/workqueue"
+
+	"sharevol.dev/sharevol/internal/provision"
+	"sharevol.dev/sharevol/internal/share"
 )
 
 // The pace of retries. A claim or volume that fails is tried again after firstRetry,
@@ -27,9 +31,9 @@ const (
 	retryBurst   = 1000
 )
 
-// pace is the rate limiter of the controller's queues. Their items are the UIDs of
+// retryPolicy is the rate limiter of the controller's queues. Their items are the UIDs of
 // claims and the names of volumes.
-type pace struct {
+type retryPolicy struct {
 	workqueue.TypedRateLimiter[any]
 	// The special kinds have their own, so that they count nothing and take nothing from
 	// what all share: thousands may wait for one busy share.
@@ -43,9 +47,9 @@ type pace struct {
 type failure int
 
 const (
-	refused failure = iota + 1 // by the claim's or its class's fault
-	aside                      // the share is set aside
-	busy                       // the share had no time for it
+	invalid     failure = iota + 1 // by the claim's or its class's fault
+	unavailable                    // the share is unavailable
+	throttled                      // the share had no time for it
 )
 
 // limits are what the controllers of all names share.
@@ -55,9 +59,9 @@ func newLimits() limits {
 	return limits{rate.NewLimiter(retryRate, retryBurst), rate.NewLimiter(retryRate, retryBurst)}
 }
 
-// newPace returns the pace of one controller, whose retries are within limit.
-func newPace(limit *rate.Limiter) *pace {
-	return &pace{
+// newRetryPolicy returns the policy of one controller, whose retries are within limit.
+func newRetryPolicy(limit *rate.Limiter) *retryPolicy {
+	return &retryPolicy{
 		TypedRateLimiter: workqueue.NewTypedMaxOfRateLimiter(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstRetry, lastRetry),
 			&workqueue.TypedBucketRateLimiter[any]{Limiter: limit},
@@ -68,26 +72,37 @@ func newPace(limit *rate.Limiter) *pace {
 	}
 }
 
-// note says how the attempt for item that runs fails.
-func (p *pace) note(item string, kind failure) {
+// record says how the attempt for item that runs has ended.
+func (p *retryPolicy) record(item string, err error) {
+	var kind failure
+	switch {
+	case errors.Is(err, provision.ErrInvalid):
+		kind = invalid
+	case errors.Is(err, share.ErrBusy):
+		kind = throttled
+	case errors.Is(err, share.ErrSetAside):
+		kind = unavailable
+	default:
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.kind[item] = kind
 }
 
 // When returns how long item is to wait after a failure.
-func (p *pace) When(item any) time.Duration {
+func (p *retryPolicy) When(item any) time.Duration {
 	p.mu.Lock()
 	kind := p.kind[item]
 	delete(p.kind, item) // the next failure may be of another kind
 	p.mu.Unlock()
 	switch kind {
-	case refused:
+	case invalid:
 		return p.refusals.When(item)
-	case aside:
+	case unavailable:
 		// Scattered: hundreds at once would take the program's time from others.
 		return refusedRetry + rand.N(refusedRetry/2)
-	case busy:
+	case throttled:
 		// Scattered: those that were sent away together would come back together, and
 		// all but a few be sent away again. (1000 operations of 110 ms took 23 s so, and
 		// 10 minutes in step.)
@@ -98,7 +113,7 @@ func (p *pace) When(item any) time.Duration {
 }
 
 // Forget is called when item has succeeded.
-func (p *pace) Forget(item any) {
+func (p *retryPolicy) Forget(item any) {
 	p.mu.Lock()
 	delete(p.kind, item)
 	p.mu.Unlock()

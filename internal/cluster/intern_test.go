@@ -1,4 +1,4 @@
-package provision
+package cluster
 
 import (
 	"bytes"
@@ -39,7 +39,7 @@ func TestSharingChangesNothing(t *testing.T) {
 	other.Finalizers = []string{"example.com/first", ""}
 	split := fullVolume()
 	split.Finalizers = []string{"example.com", "first"}
-	s := newSharing()
+	s := newInterner()
 	for range 2 {
 		for _, pv := range []*v1.PersistentVolume{{}, fullVolume(), other, split} {
 			got := pv.DeepCopy()
@@ -63,7 +63,7 @@ func TestSharingChangesNothing(t *testing.T) {
 }
 
 func TestEqualPartsAreSharedAndOthersAreNot(t *testing.T) {
-	s := newSharing()
+	s := newInterner()
 	shared := func(change func(pv *v1.PersistentVolume)) *v1.PersistentVolume {
 		pv := fullVolume()
 		pv.Spec.StorageClassName = fmt.Sprint("cl", "ass") // as it comes: not a constant
@@ -95,7 +95,7 @@ func TestEqualPartsAreSharedAndOthersAreNot(t *testing.T) {
 
 // Claims that have annotations of their own each don't fill the memory.
 func TestWhatIsSharedIsBounded(t *testing.T) {
-	s := newSharing()
+	s := newInterner()
 	var all sync.WaitGroup
 	for worker := range 4 {
 		all.Go(func() {

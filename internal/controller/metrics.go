@@ -1,4 +1,4 @@
-package provision
+package controller
 
 import (
 	"errors"
@@ -50,7 +50,7 @@ func NewMetrics(version string, states func() []share.State, leads func() bool) 
 		queues.depth,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "sharevol_leader", Help: "1 while this replica is the one that works, 0 while it stands by.",
-		}, func() float64 { return number(leads()) }),
+		}, func() float64 { return boolToFloat(leads()) }),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		metrics.PersistentVolumeClaimProvisionTotal,
@@ -107,12 +107,12 @@ func (c shareCollector) Collect(figures chan<- prometheus.Metric) {
 		}
 	}
 	for name, state := range worst {
-		figures <- prometheus.MustNewConstMetric(shareUp, prometheus.GaugeValue, number(state.Up), name)
+		figures <- prometheus.MustNewConstMetric(shareUp, prometheus.GaugeValue, boolToFloat(state.Up), name)
 		figures <- prometheus.MustNewConstMetric(shareSince, prometheus.GaugeValue, float64(state.Since.Unix()), name)
 	}
 }
 
-func number(b bool) float64 {
+func boolToFloat(b bool) float64 {
 	if b {
 		return 1
 	}

@@ -44,7 +44,7 @@ func (o *oneDead) at(server string) []time.Duration {
 // record on another one from being looked at.
 func TestDeadShareAndTheRecordsOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		alive, dead := requestFor("1").StorageClass, requestFor("2").StorageClass
+		alive, dead := requestFor("1").Class, requestFor("2").Class
 		dead.Name, dead.Parameters["server"] = "dead", "other.example.com"
 		f := newFixture(t, alive, dead)
 		shares := &oneDead{Shares: f.shares, server: "other.example.com", began: time.Now(), asked: map[string][]time.Duration{}}
@@ -87,7 +87,7 @@ func TestDeadShareAndTheRecordsOfOthers(t *testing.T) {
 func TestRefsNameEachShareOnce(t *testing.T) {
 	shares := sharetest.New(t)
 	one, two := provisioned(t, shares, "1"), provisioned(t, shares, "2")
-	class := requestFor("3").StorageClass
+	class := requestFor("3").Class
 	f := fixtureWith(t, shares, one, two, class)
 	if refs := f.refs(ctx); len(refs) != 1 || fmt.Sprint(refs[0].Share) != "nfs.example.com:/srv/volumes" {
 		t.Errorf("got %v", refs)

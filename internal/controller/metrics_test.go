@@ -1,4 +1,4 @@
-package provision
+package controller
 
 import (
 	"fmt"
@@ -29,7 +29,7 @@ func TestMetrics(t *testing.T) {
 	m.Observe(up, "delete", fmt.Errorf("%w: x", dirs.ErrConflict), time.Millisecond)
 	m.Observe(down, "create", fmt.Errorf("%w: x", share.ErrNoAnswer), time.Millisecond)
 	m.Observe(down, "create", dirs.ErrUntouched, time.Millisecond)
-	workqueue.NewNamedRateLimitingQueue(newPace(newLimits().retries), "claims").Add("x")
+	workqueue.NewNamedRateLimitingQueue(newRetryPolicy(newLimits().retries), "claims").Add("x")
 	recorder := httptest.NewRecorder()
 	m.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
 	for _, want := range []string{

@@ -1,4 +1,4 @@
-package provision
+package cluster
 
 import (
 	"maps"
@@ -18,20 +18,20 @@ const (
 	maxShared = 1024
 )
 
-// sharing lets the objects of the caches have in common what is equal in them: ten
+// interner lets the objects of the caches have in common what is equal in them: ten
 // thousand volumes of a class differ by little more than their names, and take half the
 // memory then. What they have in common must not be changed, as nothing in a cache may be.
 // It may be used concurrently.
-type sharing struct {
+type interner struct {
 	mu     sync.Mutex
 	common map[string]any
 }
 
-func newSharing() *sharing { return &sharing{common: map[string]any{}} }
+func newInterner() *interner { return &interner{common: map[string]any{}} }
 
 // share gives an object, that nobody else has yet, what is known already of its parts. Nothing
 // in it becomes another value.
-func (s *sharing) share(object any) {
+func (s *interner) share(object any) {
 	switch o := object.(type) {
 	case *v1.PersistentVolume:
 		s.meta(&o.ObjectMeta)
@@ -61,20 +61,20 @@ func (s *sharing) share(object any) {
 	}
 }
 
-func (s *sharing) meta(meta *metav1.ObjectMeta) {
+func (s *interner) meta(meta *metav1.ObjectMeta) {
 	text(s, &meta.Namespace)
 	meta.Labels, meta.Annotations = s.texts(meta.Labels), s.texts(meta.Annotations)
 	meta.Finalizers = list(s, meta.Finalizers)
 }
 
 // text gives a text that many have, once.
-func text[T ~string](s *sharing, t *T) {
+func text[T ~string](s *interner, t *T) {
 	var room [described]byte
 	*t = T(first(s, description(room[:0]).and("text").and(string(*t)), string(*t)))
 }
 
 // attributes does so with the texts of a volume's attributes, which are its own as a whole.
-func (s *sharing) attributes(of map[string]string) map[string]string {
+func (s *interner) attributes(of map[string]string) map[string]string {
 	if of == nil {
 		return nil
 	}
@@ -89,7 +89,7 @@ func (s *sharing) attributes(of map[string]string) map[string]string {
 	return shared
 }
 
-func (s *sharing) texts(of map[string]string) map[string]string {
+func (s *interner) texts(of map[string]string) map[string]string {
 	if of == nil {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (s *sharing) texts(of map[string]string) map[string]string {
 	return first(s, parts, of)
 }
 
-func (s *sharing) resources(of v1.ResourceList) v1.ResourceList {
+func (s *interner) resources(of v1.ResourceList) v1.ResourceList {
 	if of == nil {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (s *sharing) resources(of v1.ResourceList) v1.ResourceList {
 	return first(s, parts, of)
 }
 
-func list[T ~string](s *sharing, of []T) []T {
+func list[T ~string](s *interner, of []T) []T {
 	if of == nil {
 		return nil
 	}
@@ -126,7 +126,7 @@ func list[T ~string](s *sharing, of []T) []T {
 	return first(s, parts, of)
 }
 
-func pointer[T ~string](s *sharing, to *T) *T {
+func pointer[T ~string](s *interner, to *T) *T {
 	if to == nil {
 		return nil
 	}
@@ -146,7 +146,7 @@ func (d description) and(part string) description {
 }
 
 // first returns the value that was the first to be described so.
-func first[T any](s *sharing, as description, value T) T {
+func first[T any](s *interner, as description, value T) T {
 	if len(as) > maxShared {
 		return value
 	}

@@ -4,10 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,62 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
-
-	"sharevol.dev/sharevol/internal/share/sharetest"
-	"sharevol.dev/sharevol/internal/volume"
 )
-
-// The API server does not take the volume, because of a webhook or a policy: the claim's
-// user is told, and the claim is looked at again when it changes.
-func TestVolumeThatCanNotBeSaved(t *testing.T) {
-	options := request1()
-	options.StorageClass.Parameters["subDir"] = "${pvc.metadata.labels['what']}-${pv.metadata.name}"
-	options.PVC.Labels = map[string]string{"what": "plain"}
-	options.PVC.Spec.StorageClassName = &options.StorageClass.Name
-	options.PVC.Annotations = map[string]string{"volume.kubernetes.io/storage-provisioner": driver, "volume.beta.kubernetes.io/storage-provisioner": driver}
-	client := fake.NewClientset(options.StorageClass, options.PVC)
-	var refused atomic.Int32
-	client.PrependReactor("create", "persistentvolumes", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		pv := action.(clienttesting.CreateAction).GetObject().(*v1.PersistentVolume)
-		if strings.HasPrefix(pv.Spec.CSI.VolumeAttributes["subDir"], "labelled-") {
-			return false, nil, nil
-		}
-		refused.Add(1)
-		return true, nil, errors.New("admission webhook denied the request: volumes need a label")
-	})
-	caches, err := NewCaches(client)
-	check(t, err)
-	shares := sharetest.New(t)
-	runController(t, client, Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Caches: caches}, 2)
-	eventually(t, "a warning on the claim", func() bool {
-		events, err := client.CoreV1().Events(v1.NamespaceAll).List(ctx, metav1.ListOptions{})
-		check(t, err)
-		return slices.ContainsFunc(events.Items, func(e v1.Event) bool {
-			return e.Type == v1.EventTypeWarning && e.InvolvedObject.Name == options.PVC.Name && strings.Contains(e.Message, "volumes need a label")
-		})
-	})
-	if _, found, _ := caches.volumes.GetStore().GetByKey("pvc-1"); found {
-		t.Error("a volume that was never saved is in the cache")
-	}
-	// A change of the claim is acted on at once.
-	claim := options.PVC.DeepCopy()
-	claim.Labels = map[string]string{"what": "labelled"}
-	_, err = client.CoreV1().PersistentVolumeClaims(claim.Namespace).Update(ctx, claim, metav1.UpdateOptions{})
-	check(t, err)
-	eventually(t, "the volume", func() bool {
-		_, err := client.CoreV1().PersistentVolumes().Get(ctx, "pvc-1", metav1.GetOptions{})
-		return err == nil
-	})
-}
-
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no %s", what)
-		}
-	}
-}
 
 // A volume is deleted as it was when its directory was done with, or not at all. Others'
 // finalizers stay. Where it has changed, it is confirmed anew.
@@ -90,28 +32,28 @@ func TestVolumeIsDeletedAsItWas(t *testing.T) {
 		pv.DeletionTimestamp = &now
 		return pv
 	}
-	kept := volume("a", "2", finalizer)
+	kept := volume("a", "2", Finalizer)
 	kept.Spec.PersistentVolumeReclaimPolicy = v1.PersistentVolumeReclaimRetain
 	for name, test := range map[string]struct {
 		seen, live, left *v1.PersistentVolume
 		fails            bool
 	}{
-		"ours":                {seen: volume("a", "1", finalizer), live: volume("a", "1", finalizer)},
+		"ours":                {seen: volume("a", "1", Finalizer), live: volume("a", "1", Finalizer)},
 		"without finalizers":  {seen: volume("a", "1"), live: volume("a", "1")},
-		"others' finalizers":  {seen: volume("a", "1", "x", finalizer, "y"), live: volume("a", "1", "x", finalizer, "y"), left: deleted(volume("a", "", "x", "y"))},
+		"others' finalizers":  {seen: volume("a", "1", "x", Finalizer, "y"), live: volume("a", "1", "x", Finalizer, "y"), left: deleted(volume("a", "", "x", "y"))},
 		"only others'":        {seen: volume("a", "1", "x"), live: volume("a", "1", "x"), left: deleted(volume("a", "", "x"))},
-		"deleted before":      {seen: deleted(volume("a", "1", finalizer)), live: deleted(volume("a", "1", finalizer))},
-		"gone":                {seen: volume("a", "1", finalizer)},
-		"gone after a mark":   {seen: deleted(volume("a", "1", finalizer))},
-		"changed since":       {seen: volume("a", "1", finalizer), live: volume("a", "2", finalizer)},
-		"marked since":        {seen: volume("a", "1", finalizer), live: deleted(volume("a", "2", finalizer))},
-		"to be kept by now":   {seen: volume("a", "1", finalizer), live: kept, left: kept, fails: true},
-		"replaced":            {seen: volume("a", "1", finalizer), live: volume("b", "1", finalizer), left: volume("b", "1", finalizer), fails: true},
-		"replaced after that": {seen: deleted(volume("a", "1", finalizer)), live: volume("b", "1", finalizer), left: volume("b", "1", finalizer), fails: true},
+		"deleted before":      {seen: deleted(volume("a", "1", Finalizer)), live: deleted(volume("a", "1", Finalizer))},
+		"gone":                {seen: volume("a", "1", Finalizer)},
+		"gone after a mark":   {seen: deleted(volume("a", "1", Finalizer))},
+		"changed since":       {seen: volume("a", "1", Finalizer), live: volume("a", "2", Finalizer)},
+		"marked since":        {seen: volume("a", "1", Finalizer), live: deleted(volume("a", "2", Finalizer))},
+		"to be kept by now":   {seen: volume("a", "1", Finalizer), live: kept, left: kept, fails: true},
+		"replaced":            {seen: volume("a", "1", Finalizer), live: volume("b", "1", Finalizer), left: volume("b", "1", Finalizer), fails: true},
+		"replaced after that": {seen: deleted(volume("a", "1", Finalizer)), live: volume("b", "1", Finalizer), left: volume("b", "1", Finalizer), fails: true},
 	} {
 		client := careful(t, test.live)
 		p := &Provisioner{options: Options{Client: client}}
-		if err := p.deletePV(ctx, volume("a", "0", finalizer), test.seen); (err != nil) != test.fails {
+		if err := p.deletePV(ctx, volume("a", "0", Finalizer), test.seen); (err != nil) != test.fails {
 			t.Errorf("%s: %v", name, err)
 		}
 		live, err := client.CoreV1().PersistentVolumes().Get(ctx, "pvc-1", metav1.GetOptions{})
@@ -157,7 +99,7 @@ func careful(t *testing.T, pv *v1.PersistentVolume) *fake.Clientset {
 		if patch.Metadata.UID != now.UID {
 			return true, nil, conflict
 		}
-		now.Finalizers = slices.DeleteFunc(now.Finalizers, func(f string) bool { return f == finalizer })
+		now.Finalizers = slices.DeleteFunc(now.Finalizers, func(f string) bool { return f == Finalizer })
 		return true, now, store(now)
 	})
 	client.PrependReactor("delete", "persistentvolumes", func(action clienttesting.Action) (bool, runtime.Object, error) {

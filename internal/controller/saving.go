@@ -1,4 +1,4 @@
-package provision
+package controller
 
 import (
 	"context"
@@ -15,30 +15,30 @@ import (
 	"sharevol.dev/sharevol/internal/kubeclient"
 )
 
-// unsaved are the names of the volumes that the API server did not take so far.
-type unsaved struct{ names sync.Map }
+// unsavedPVs are the names of the volumes that the API server did not take so far.
+type unsavedPVs struct{ names sync.Map }
 
-func (u *unsaved) has(name string) bool {
+func (u *unsavedPVs) has(name string) bool {
 	_, found := u.names.Load(name)
 	return found
 }
 
-// saving is a client that tells a claim's users when the API server does not take the
+// savingClient is a client that tells a claim's users when the API server does not take the
 // claim's volume, because of a webhook, a policy or a quota. The controller library
 // tries again for ever, says nothing, and takes the volume for saved.
-type saving struct {
+type savingClient struct {
 	kubernetes.Interface
 	recorder record.EventRecorder
-	unsaved  *unsaved
+	unsaved  *unsavedPVs
 }
 
-func (s saving) CoreV1() corev1.CoreV1Interface {
+func (s savingClient) CoreV1() corev1.CoreV1Interface {
 	return savingCore{CoreV1Interface: s.Interface.CoreV1(), saving: s}
 }
 
 type savingCore struct {
 	corev1.CoreV1Interface
-	saving saving
+	saving savingClient
 }
 
 func (s savingCore) PersistentVolumes() corev1.PersistentVolumeInterface {
@@ -47,7 +47,7 @@ func (s savingCore) PersistentVolumes() corev1.PersistentVolumeInterface {
 
 type savingVolumes struct {
 	corev1.PersistentVolumeInterface
-	saving saving
+	saving savingClient
 }
 
 func (s savingVolumes) Create(ctx context.Context, pv *v1.PersistentVolume, options metav1.CreateOptions) (*v1.PersistentVolume, error) {

@@ -11,9 +11,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	"sharevol.dev/sharevol/internal/cluster"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/operation"
@@ -29,9 +29,9 @@ const (
 	sweepEvery = 10 * time.Minute
 )
 
-// volumePrefix begins the names of provisioned PersistentVolumes; the UID of the
+// VolumePrefix begins the names of provisioned PersistentVolumes; the UID of the
 // claim follows.
-const volumePrefix = "pvc-"
+const VolumePrefix = "pvc-"
 
 // DropRecords looks through this cluster's records on every share that a class or
 // volume names, and drops those that have neither a PersistentVolume nor a claim:
@@ -41,8 +41,7 @@ const volumePrefix = "pvc-"
 // some time after a record has kept something waiting. A share that can't be looked
 // through is tried again, ever more rarely. It returns when ctx ends.
 func (p *Provisioner) DropRecords(ctx context.Context) {
-	c := p.options.Caches
-	if !cache.WaitForCacheSync(ctx.Done(), c.volumes.HasSynced, c.claims.HasSynced, c.classes.HasSynced) {
+	if !p.options.Cluster.Filled(ctx) {
 		return
 	}
 	due, pause, retry := p.refs(ctx), recordsRetry, time.NewTimer(0)
@@ -94,20 +93,17 @@ func (p *Provisioner) refs(ctx context.Context) []share.Ref {
 			refs = append(refs, ref)
 		}
 	}
-	for _, object := range p.options.Caches.volumes.GetStore().List() {
-		pv, ok := object.(*v1.PersistentVolume)
-		if !ok {
-			continue
-		}
-		if vol, err := p.read(pv); err == nil {
-			add(vol.Share, vol.mountOptions, deletionSecret(pv))
+	formats := p.options.Cluster.Formats()
+	for _, pv := range p.options.Cluster.AllVolumes() {
+		if vol, err := formats.Read(pv); err == nil {
+			add(vol.Share, vol.MountOptions, cluster.DeletionSecret(pv))
 		}
 	}
-	for _, f := range p.formats {
-		for _, class := range p.options.Caches.ownClasses(f.name()) {
+	for _, f := range formats {
+		for _, class := range p.options.Cluster.ClassesOf(f.Provisioner()) {
 			// Which secret a class uses can depend on the claim. Without it the share's
 			// records wait for a volume that names it.
-			if parsed, errs := f.parseClass(class.Parameters, class.MountOptions); len(errs) == 0 && parsed.ProvisionerSecret == nil {
+			if parsed, errs := f.ReadClass(class.Parameters, class.MountOptions); len(errs) == 0 && parsed.ProvisionerSecret == nil {
 				add(parsed.Share, class.MountOptions, nil)
 			}
 		}
@@ -116,18 +112,17 @@ func (p *Provisioner) refs(ctx context.Context) []share.Ref {
 }
 
 func (p *Provisioner) dropRecordsOn(ctx context.Context, ref share.Ref) error {
-	records, err := share.Do(ctx, p.options.Shares, ref, operation.Records, p.options.Cluster)
+	records, err := share.Do(ctx, p.options.Shares, ref, operation.Records, p.options.ClusterID)
 	if err != nil || len(records) == 0 {
 		return err
 	}
 	var orphans []dirs.Record
-	claims := p.options.Caches.claimUIDs()
+	claims := p.options.Cluster.ClaimUIDs()
 	for _, record := range records {
-		object, exists, _ := p.options.Caches.volumes.GetStore().GetByKey(record.Owner.Volume)
-		pv, _ := object.(*v1.PersistentVolume)
+		pv := p.options.Cluster.Volume(record.Owner.Volume)
 		switch {
-		case exists && p.isOf(record, ref.Share, pv):
-		case !exists && claims[strings.TrimPrefix(record.Owner.Volume, volumePrefix)]: // it may be made right now
+		case pv != nil && p.isOf(record, ref.Share, pv):
+		case pv == nil && claims[strings.TrimPrefix(record.Owner.Volume, VolumePrefix)]: // it may be made right now
 		default:
 			orphans = append(orphans, record)
 		}
@@ -142,7 +137,7 @@ func (p *Provisioner) dropRecordsOn(ctx context.Context, ref share.Ref) error {
 	}
 	var errs []error
 	for _, record := range orphans {
-		errs = append(errs, p.dropRecord(ctx, ref, record, live[strings.TrimPrefix(record.Owner.Volume, volumePrefix)]))
+		errs = append(errs, p.dropRecord(ctx, ref, record, live[strings.TrimPrefix(record.Owner.Volume, VolumePrefix)]))
 	}
 	return errors.Join(errs...)
 }
@@ -150,19 +145,19 @@ func (p *Provisioner) dropRecordsOn(ctx context.Context, ref share.Ref) error {
 // isOf reports whether a record on a share is that of the directory that a volume has.
 // A first attempt for the volume may have made another one, before its claim changed.
 func (p *Provisioner) isOf(record dirs.Record, s volume.Share, pv *v1.PersistentVolume) bool {
-	vol, err := p.read(pv)
+	vol, err := p.options.Cluster.Formats().Read(pv)
 	// What can't be read is left alone; so is a record on the share under another name.
-	return err != nil || vol.SubDir == record.SubDir || shareKey(vol.Share) != shareKey(s)
+	return err != nil || vol.SubDir == record.SubDir || !cluster.SameShare(vol.Share, s)
 }
 
 // dropRecord drops a record, unless its volume exists, or may be made at the moment
 // because it is claimed.
 func (p *Provisioner) dropRecord(ctx context.Context, ref share.Ref, record dirs.Record, claimed bool) error {
 	name := record.Owner.Volume
-	if !p.enter(ctx, name, nil) {
-		return errStopping
+	if !p.enter(name) {
+		return ErrStopping
 	}
-	defer p.calls.leave(name, nil)
+	defer p.calls.leave(name)
 	if p.calls.shared(name) {
 		return fmt.Errorf("volume %s is being worked on", name)
 	}
@@ -175,8 +170,8 @@ func (p *Provisioner) dropRecord(ctx context.Context, ref share.Ref, record dirs
 	}
 	logger := klog.FromContext(ctx).WithValues("volume", name, "share", ref.Share.String(), "subDir", record.SubDir)
 	target := record.Target()
-	switch used := p.checkAlone(ctx, volume.Directory{Share: ref.Share, SubDir: record.SubDir}, target.ShareID, name); {
-	case errors.Is(used, errInUse):
+	switch used := p.options.Cluster.CheckAlone(ctx, volume.Directory{Share: ref.Share, SubDir: record.SubDir}, target.ShareID, name); {
+	case errors.Is(used, cluster.ErrInUse):
 		// A hand-made volume may have taken the directory over, and be empty at the moment.
 		if _, err = share.Do(ctx, p.options.Shares, ref, operation.Release, target); err == nil {
 			logger.Info("Dropped the record of a volume that is gone; its directory stays", "reason", used.Error())

@@ -1,4 +1,4 @@
-package provision
+package cluster
 
 import (
 	"context"
@@ -48,7 +48,7 @@ func TestInformerIsFilledInPages(t *testing.T) {
 		pv.Name = name
 		server.volumes = append(server.volumes, *pv)
 	}
-	informer, err := newInformer(fake.NewClientset(), server, &v1.PersistentVolume{}, newSharing().transform)
+	informer, err := newInformer(fake.NewClientset(), server, &v1.PersistentVolume{}, newInterner().transform)
 	check(t, err)
 	go informer.RunWithContext(t.Context())
 	waitUntil(t, "the cache is filled", informer.HasSynced)

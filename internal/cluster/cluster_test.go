@@ -1,7 +1,6 @@
-package provision
+package cluster
 
 import (
-	"slices"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -10,10 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
-	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
-
-	"sharevol.dev/sharevol/internal/share/sharetest"
 )
 
 // fullMeta has something in each field that is stored.
@@ -21,7 +17,7 @@ func fullMeta(name string) metav1.ObjectMeta {
 	begun, yes := metav1.Unix(1e9, 0), true
 	return metav1.ObjectMeta{
 		Name: name, GenerateName: "g", UID: "uid", ResourceVersion: "7", Generation: 3, CreationTimestamp: begun,
-		Labels: map[string]string{"label": "a"}, Annotations: map[string]string{"note": "b", annProvisionedBy: driver},
+		Labels: map[string]string{"label": "a"}, Annotations: map[string]string{"note": "b", AnnProvisionedBy: driver},
 		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Owner", Name: "o", UID: "o", Controller: &yes}},
 		Finalizers:      []string{"example.com/first"},
 		ManagedFields: []metav1.ManagedFieldsEntry{{
@@ -55,10 +51,10 @@ func TestCachesDropManagedFieldsAndNothingElse(t *testing.T) {
 	claim := &v1.PersistentVolumeClaim{ObjectMeta: fullMeta("claim"), Spec: v1.PersistentVolumeClaimSpec{VolumeName: "volume"}}
 	claim.Namespace = "default"
 	client := fake.NewClientset(pv, claim, class)
-	caches, err := NewCaches(client)
+	caches, err := New(client, Names{Driver: driver})
 	check(t, err)
 	caches.Start(t.Context())
-	if !cache.WaitForCacheSync(t.Context().Done(), caches.volumes.HasSynced, caches.claims.HasSynced, caches.classes.HasSynced) {
+	if !cache.WaitForCacheSync(t.Context().Done(), caches.Volumes.HasSynced, caches.Claims.HasSynced, caches.Classes.HasSynced) {
 		t.Fatal("the caches are not filled")
 	}
 	changed := pv.DeepCopy() // comes by the watch
@@ -66,35 +62,13 @@ func TestCachesDropManagedFieldsAndNothingElse(t *testing.T) {
 	_, err = client.CoreV1().PersistentVolumes().Update(t.Context(), changed, metav1.UpdateOptions{})
 	check(t, err)
 	waitUntil(t, "the change is seen", func() bool {
-		object, _, _ := caches.volumes.GetStore().GetByKey("volume")
+		object, _, _ := caches.Volumes.GetStore().GetByKey("volume")
 		return object.(*v1.PersistentVolume).Labels["label"] == "other"
 	})
 	changed.ManagedFields, claim.ManagedFields, class.ManagedFields = nil, nil, nil
-	for informer, want := range map[cache.SharedIndexInformer]any{caches.volumes: changed, caches.claims: claim, caches.classes: class} {
+	for informer, want := range map[cache.SharedIndexInformer]any{caches.Volumes: changed, caches.Claims: claim, caches.Classes: class} {
 		if got := informer.GetStore().List(); len(got) != 1 || !apiequality.Semantic.DeepEqual(got[0], want) {
 			t.Errorf("cached\n%+v, want\n%+v", got, want)
 		}
-	}
-}
-
-// What the library writes back of the caches has all that the API server had, but its
-// managedFields, which an update without them leaves as they are.
-func TestUpdatesLoseNothing(t *testing.T) {
-	pv := fullVolume()
-	pv.Annotations[annProvisionedBy] = csiDriverNFS
-	client := namesFixture(t, sharetest.New(t), 2, pv)
-	var sent *v1.PersistentVolume
-	waitUntil(t, "the finalizer is added", func() bool {
-		for _, action := range client.Actions() {
-			if update, ok := action.(clienttesting.UpdateAction); ok && update.Matches("update", "persistentvolumes") {
-				sent = update.GetObject().(*v1.PersistentVolume)
-			}
-		}
-		return sent != nil
-	})
-	want := pv.DeepCopy()
-	want.Finalizers, want.ManagedFields = slices.Concat(pv.Finalizers, []string{finalizer}), nil
-	if !apiequality.Semantic.DeepEqual(sent, want) {
-		t.Errorf("sent\n%+v, want\n%+v", sent, want)
 	}
 }

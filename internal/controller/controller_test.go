@@ -1,4 +1,4 @@
-package provision
+package controller
 
 import (
 	"fmt"
@@ -11,17 +11,20 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
+	lib "sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
+	"sharevol.dev/sharevol/internal/cluster"
+	"sharevol.dev/sharevol/internal/cluster/clustertest"
+	"sharevol.dev/sharevol/internal/provision"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/sharetest"
-	"sharevol.dev/sharevol/internal/volume"
 )
 
 // external-provisioner #447 and the library's own defaults: retries begin soon,
 // slow down, and never end; a refused claim is not asked again within the minute.
 func TestPace(t *testing.T) {
-	p := newPace(newLimits().retries)
+	p := newRetryPolicy(newLimits().retries)
 	delays := make([]time.Duration, 30)
 	for i := range delays {
 		delays[i] = p.When("failing")
@@ -34,13 +37,13 @@ func TestPace(t *testing.T) {
 		t.Errorf("after a success %v", again)
 	}
 	for range 5 {
-		p.note("refused", refused)
+		p.record("refused", provision.ErrInvalid)
 		if d := p.When("refused"); d < time.Minute || d > lastRetry {
 			t.Errorf("after a refusal %v", d)
 		}
 	}
 	for range 10 {
-		p.note("failing", busy)
+		p.record("failing", share.ErrBusy)
 		if d := p.When("failing"); d > busyRetry {
 			t.Errorf("on a busy share %v", d)
 		}
@@ -52,12 +55,12 @@ func TestPace(t *testing.T) {
 
 // Those that a share has sent away together do not come back together.
 func TestRetriesOfAShareAreScattered(t *testing.T) {
-	for kind, within := range map[failure][2]time.Duration{busy: {firstRetry / 2, firstRetry}, aside: {refusedRetry, refusedRetry * 3 / 2}} {
-		p := newPace(newLimits().retries)
+	for kind, within := range map[error][2]time.Duration{share.ErrBusy: {firstRetry / 2, firstRetry}, share.ErrSetAside: {refusedRetry, refusedRetry * 3 / 2}} {
+		p := newRetryPolicy(newLimits().retries)
 		first, last := within[1], within[0]
 		for i := range 100 {
 			item := strconv.Itoa(i)
-			p.note(item, kind)
+			p.record(item, kind)
 			d := p.When(item)
 			if d < within[0] || d > within[1] {
 				t.Errorf("%v: delay %v", kind, d)
@@ -73,10 +76,10 @@ func TestRetriesOfAShareAreScattered(t *testing.T) {
 // However many wait for a busy share, that neither counts as their failures nor delays
 // those of others.
 func TestBusySharesDelayNobody(t *testing.T) {
-	p := newPace(newLimits().retries)
+	p := newRetryPolicy(newLimits().retries)
 	for range 20 {
 		for i := range 1000 {
-			p.note(strconv.Itoa(i), busy)
+			p.record(strconv.Itoa(i), share.ErrBusy)
 			p.When(strconv.Itoa(i))
 		}
 	}
@@ -88,26 +91,26 @@ func TestBusySharesDelayNobody(t *testing.T) {
 }
 
 // What waits is tried at once when a share is back, and nothing else is.
-func TestKick(t *testing.T) {
+func TestRetryAll(t *testing.T) {
 	mine := map[string]string{annStorageProvisioner: driver}
 	client := fake.NewClientset(
 		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "waits", Annotations: mine}},
 		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "others"}},
 		&v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "bound", UID: "1", Annotations: mine}, Spec: v1.PersistentVolumeClaimSpec{VolumeName: "x"}},
 	)
-	caches, err := NewCaches(client)
+	caches, err := cluster.New(client, driverNames)
 	check(t, err)
-	k := &kicked{SharedIndexInformer: caches.claims, mine: claimOf(driver), waits: claimWaits, unsaved: &unsaved{}}
+	k := &filteredInformer{SharedIndexInformer: caches.Claims, wants: claimOf(driver), waits: claimWaits, unsaved: &unsavedPVs{}}
 	updates := make(chan string, 10)
 	_, err = k.AddEventHandlerWithResyncPeriod(cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, object any) {
 		updates <- object.(*v1.PersistentVolumeClaim).Name
 	}}, 0)
 	check(t, err)
 	caches.Start(t.Context())
-	if !cache.WaitForCacheSync(t.Context().Done(), caches.claims.HasSynced) {
+	if !cache.WaitForCacheSync(t.Context().Done(), caches.Claims.HasSynced) {
 		t.Fatal("the cache is not filled")
 	}
-	k.kick()
+	k.retryAll()
 	if got := <-updates; got != "waits" || len(updates) > 0 {
 		t.Errorf("%s and %d more", got, len(updates))
 	}
@@ -115,14 +118,15 @@ func TestKick(t *testing.T) {
 
 // The library is shown the volumes for which it would do something, and no others.
 func TestVolumesAtRestAreNotLookedAt(t *testing.T) {
-	s := newSoil(t)
-	options := asking("1", "nfs", "/", "notes", "delete")
-	made, _, err := s.in(cluster).Provision(ctx, options)
+	claim, class := asked()
+	f := newFixture(t, sharetest.New(t), driverNames, 1, class)
+	adapter := f.adapter(t)
+	made, _, err := adapter.Provision(ctx, lib.ProvisionOptions{PVName: "pvc-1", StorageClass: clustertest.Class(), PVC: claim})
 	check(t, err)
-	metav1.SetMetaDataAnnotation(&made.ObjectMeta, annProvisionedBy, driver)
-	made.Finalizers = []string{"somebody.example/else", finalizer}
+	metav1.SetMetaDataAnnotation(&made.ObjectMeta, cluster.AnnProvisionedBy, driver)
+	made.Finalizers = []string{"somebody.example/else", provision.Finalizer}
 	made.Spec.PersistentVolumeReclaimPolicy = v1.PersistentVolumeReclaimDelete
-	shown := served(volumeOf(driver), s.in(cluster))
+	shown := adapter.wantsVolume
 	for what, c := range map[string]struct {
 		change func(pv *v1.PersistentVolume)
 		want   bool
@@ -160,16 +164,14 @@ func TestServedClaimsAreNotLookedAt(t *testing.T) {
 
 // The claims of a share that is set aside are left alone until it is back.
 func TestClaimsWaitForTheReturnOfTheirShare(t *testing.T) {
-	options := request1()
-	options.StorageClass.Name = "of-a-dead-share" // TestMetrics counts those of the usual one
-	options.PVC.Spec.StorageClassName = &options.StorageClass.Name
-	options.PVC.Annotations = map[string]string{annStorageProvisioner: driver, annBetaStorageProvisioner: driver}
-	client := fake.NewClientset(options.StorageClass, options.PVC)
-	caches, err := NewCaches(client)
-	check(t, err)
+	claim, class := clustertest.Claim(), clustertest.Class()
+	class.Name = "of-a-dead-share" // TestMetrics counts those of the usual one
+	claim.Spec.StorageClassName = &class.Name
 	shares := sharetest.New(t)
 	shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrSetAside))
-	c := runController(t, client, Options{DriverName: driver, DefaultOnDelete: volume.Delete, Cluster: cluster, Shares: shares, Caches: caches}, 2)
+	f := newFixture(t, shares, driverNames, 2, class, claim)
+	client := f.client
+	f.run(t)
 	failures := func() (n int) {
 		for _, action := range client.Actions() {
 			if action.Matches("create", "events") && action.(clienttesting.CreateAction).GetObject().(*v1.Event).Type == v1.EventTypeWarning || action.Matches("patch", "events") {
@@ -184,7 +186,7 @@ func TestClaimsWaitForTheReturnOfTheirShare(t *testing.T) {
 		t.Errorf("the claim has failed %d times within a second", n)
 	}
 	shares.Fail(nil)
-	c.Kick()
+	f.recovered <- struct{}{}
 	waitUntil(t, "the volume", func() bool {
 		_, err := client.CoreV1().PersistentVolumes().Get(ctx, "pvc-1", metav1.GetOptions{})
 		return err == nil

@@ -1,4 +1,4 @@
-package provision
+package cluster
 
 import (
 	"sync"
@@ -20,8 +20,8 @@ const (
 type keys struct{ at, within, share []string }
 
 // keysOf returns the keys of a volume: none, unless its data is on NFS.
-func (c *Caches) keysOf(pv *v1.PersistentVolume) (k keys) {
-	d, ok := c.directoryOf(pv)
+func (c *Cluster) keysOf(pv *v1.PersistentVolume) (k keys) {
+	d, ok := c.DirectoryOf(pv)
 	if !ok {
 		return keys{}
 	}

@@ -1,7 +1,8 @@
-package provision
+package cluster
 
 import (
 	"context"
+	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,6 +11,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 )
+
+// ResyncPeriod is how often every claim and volume is looked at again without a change.
+const ResyncPeriod = 15 * time.Minute
 
 // lister is a resource's client, for all namespaces.
 type lister[L runtime.Object] interface {

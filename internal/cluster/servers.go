@@ -1,9 +1,8 @@
-package provision
+package cluster
 
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -31,8 +30,8 @@ type addresses struct {
 	since time.Time
 }
 
-func newServers() *servers {
-	return &servers{lookup: net.DefaultResolver.LookupHost, known: map[string]addresses{}}
+func newServers(lookup func(ctx context.Context, host string) ([]string, error)) *servers {
+	return &servers{lookup: lookup, known: map[string]addresses{}}
 }
 
 // same reports whether two servers have an address in common. It is an error when the
