@@ -5,6 +5,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	"sharevol.dev/sharevol/internal/election"
+	"sharevol.dev/sharevol/internal/events"
 	"sharevol.dev/sharevol/internal/kubeclient"
 )
 
@@ -16,16 +17,13 @@ type clients struct {
 	lease  kubernetes.Interface // the election's own: it waits for nothing else
 }
 
-// warningShare is what warnings may take, of what the work may take: many of them at once, too,
-// cost the API server the time in which it could bind claims. The first few go at once.
-const (
-	warningShare = 0.05
-	warningsSoon = 10
-)
-
-// warningPace is that of warnings.
-func (c Config) warningPace() flowcontrol.RateLimiter {
-	return flowcontrol.NewTokenBucketRateLimiter(float32(c.KubeAPIQPS)*warningShare, max(1, min(warningsSoon, int(float32(c.KubeAPIBurst)*warningShare))))
+// eventBudget is what events may take besides what the work may take: warnings a twentieth, Normal events a hundredth.
+// The first few go at once, and no more: fifty at once cost the API server the time in which it could bind claims.
+func (c Config) eventBudget() events.Budget {
+	limit := func(share float32, burst int) flowcontrol.RateLimiter {
+		return flowcontrol.NewTokenBucketRateLimiter(share*float32(c.KubeAPIQPS), max(1, min(burst, c.KubeAPIBurst/20)))
+	}
+	return events.Budget{Warnings: limit(0.05, 10), Normal: limit(0.01, 25)}
 }
 
 func newClients(config Config, fence *election.Fence) (clients, error) {
@@ -37,11 +35,11 @@ func newClients(config Config, fence *election.Fence) (clients, error) {
 	if err != nil {
 		return clients{}, err
 	}
-	events, err := kubeclient.New(options)
+	forEvents, err := kubeclient.New(options)
 	if err != nil {
 		return clients{}, err
 	}
 	options.Fence, options.UserAgent = nil, options.UserAgent+" leader-election"
 	lease, err := kubeclient.New(options)
-	return clients{work: work, events: events, lease: lease}, err
+	return clients{work: work, events: forEvents, lease: lease}, err
 }

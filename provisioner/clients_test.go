@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"sharevol.dev/sharevol/internal/election"
 )
@@ -70,4 +72,38 @@ func ackTimeouts(t *testing.T, port int) []int {
 		timeouts = append(timeouts, timeout)
 	}
 	return timeouts
+}
+
+func TestEventBudget(t *testing.T) {
+	for name, test := range map[string]struct {
+		config           Config
+		warnings, normal float32 // a second
+		atOnce           [2]int
+	}{
+		"as told by default": {Config{KubeAPIQPS: 500, KubeAPIBurst: 1000}, 25, 5, [2]int{10, 25}},
+		"little":             {Config{KubeAPIQPS: 100, KubeAPIBurst: 100}, 5, 1, [2]int{5, 5}},
+		"the least":          {Config{KubeAPIQPS: 1, KubeAPIBurst: 1}, 0.05, 0.01, [2]int{1, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			budget := test.config.eventBudget()
+			if got := budget.Warnings.QPS(); got != test.warnings {
+				t.Errorf("%v warnings a second, want %v", got, test.warnings)
+			}
+			if got := budget.Normal.QPS(); got != test.normal {
+				t.Errorf("%v Normal events a second, want %v", got, test.normal)
+			}
+			synctest.Test(t, func(t *testing.T) { // where no time passes
+				budget := test.config.eventBudget()
+				for i, limit := range []flowcontrol.RateLimiter{budget.Warnings, budget.Normal} {
+					got := 0
+					for limit.TryAccept() {
+						got++
+					}
+					if got != test.atOnce[i] {
+						t.Errorf("%d at once, want %d", got, test.atOnce[i])
+					}
+				}
+			})
+		})
+	}
 }

@@ -195,7 +195,7 @@ func (p *program) lead(ctx context.Context) error {
 	if len(p.config.Adopted) > 0 {
 		go func() { end(p.beside(ctx)) }()
 	}
-	client := events.Throttle(ctx, p.clients.work, p.clients.events, p.config.warningPace())
+	client := events.Limit(ctx, p.clients.work, p.clients.events, p.config.eventBudget())
 	provisioner := provision.New(provision.Options{
 		Cluster: p.cluster, ClusterID: clusterID, Shares: p.shares, Client: p.clients.work, Fence: p.fence.Check,
 	})

@@ -1,115 +1,135 @@
-// Package events keeps a controller that retries for ever from flooding the API
-// server, and the people who read, with events about the same thing.
+// Package events bounds what the controllers' events cost the API server.
 //
-// sig-storage-lib sends a Normal event "Provisioning" at the start of every attempt
-// and a Warning at the end of each that failed. With a dead NFS server and a
-// thousand claims that is most of what the API server gets to do. client-go's
-// recorder only turns repetitions into patches, one request each.
+// The controller library sends a Normal event "Provisioning" at the start of each attempt and a
+// Warning at the end of each that fails: with a dead NFS server and a thousand claims that wait for
+// it, most of what the API server would get to do. client-go's recorder only turns repetitions into
+// patches, one request each.
 package events
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/utils/clock"
+	"k8s.io/client-go/kubernetes"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/utils/lru"
 )
 
-// Of the same event, one is sent in a minute. "Provisioning" goes with the first
-// attempt: an hour is what the API server keeps events for.
 const (
-	repeatInterval       = time.Minute
-	provisioningInterval = time.Hour
-	provisioningReason   = "Provisioning"
+	// An event that equals one sent less than repeatInterval ago is dropped.
+	repeatInterval = time.Minute
+	// A warning that equals one sent less than refreshInterval ago does not wait: a thousand such would leave no room
+	// for new ones. Later it does: the API server deletes an event that is not repeated for an hour.
+	refreshInterval = 10 * time.Minute
+	// A warning older than maxAge is dropped: it may be false by now. If not, the next attempt sends it.
+	maxAge = time.Minute
+	// maxSent bounds the events known to have been sent, at some 700 bytes each. client-go's
+	// recorder counts the repetitions of as many.
+	maxSent = 4096
 )
 
-// maxKept bounds what is remembered, at some 300 bytes each, and the message.
-// Beyond it all is forgotten, and events are sent once more.
-const maxKept = 50_000
+// Budget limits the events that are sent.
+type Budget struct{ Normal, Warnings flowcontrol.RateLimiter }
 
-// key is what makes two events the same.
-type key struct {
+// Limit returns client with its events sent through eventClient, within the budget, when an event
+// recorder (client-go's tools/record) sends them:
+//
+//   - An event that equals one of the last minute in object, type, reason and message is dropped.
+//   - A Normal event is sent at once or, without budget, dropped; the Normal event "Provisioning" always is.
+//   - A warning waits for budget in the recorder's own goroutine until it is a minute old, or ctx ends; one that equals
+//     one of the last 10 minutes does not wait. A recorder holds 1,000 events, "Provisioning" among them: with a
+//     budget of 25 a second, 500 warnings at once are sent in 20 s. The recorder drops more, and the next attempts
+//     send them.
+//
+// What is dropped counts as sent: the recorder goes on counting, and the next repetition has the full count. The
+// recorder retries what does not reach the API server. (On its own it lets through the first 25 events of a type about
+// an object, and then one each 5 minutes, and counts all that it has room for.)
+//
+// Everything else goes to client, or eventClient, unchanged.
+func Limit(ctx context.Context, client, eventClient kubernetes.Interface, budget Budget) kubernetes.Interface {
+	l := &limiter{sent: lru.New(maxSent), admit: func(event *v1.Event, urgent bool) bool {
+		switch {
+		case ctx.Err() != nil:
+			return false
+		case event.Type == v1.EventTypeNormal:
+			return event.Reason != "Provisioning" && budget.Normal.TryAccept()
+		case time.Since(event.LastTimestamp.Time) >= maxAge:
+			return false
+		case urgent:
+			return budget.Warnings.Wait(ctx) == nil
+		}
+		return budget.Warnings.TryAccept()
+	}}
+	return limitedClient{Interface: client, eventClient: eventClient, limiter: l}
+}
+
+type limitedClient struct {
+	kubernetes.Interface
+	eventClient kubernetes.Interface
+	limiter     *limiter
+}
+
+func (c limitedClient) CoreV1() corev1.CoreV1Interface {
+	return limitedCore{CoreV1Interface: c.Interface.CoreV1(), client: c}
+}
+
+type limitedCore struct {
+	corev1.CoreV1Interface
+	client limitedClient
+}
+
+func (c limitedCore) Events(namespace string) corev1.EventInterface {
+	return limitedEvents{EventInterface: c.client.eventClient.CoreV1().Events(namespace), limiter: c.client.limiter}
+}
+
+// limitedEvents limits the two methods that a recorder calls.
+type limitedEvents struct {
+	corev1.EventInterface
+	limiter *limiter
+}
+
+// CreateWithEventNamespace sends an event that is new to the recorder.
+func (e limitedEvents) CreateWithEventNamespace(event *v1.Event) (*v1.Event, error) {
+	return e.limiter.send(event, func() (*v1.Event, error) { return e.EventInterface.CreateWithEventNamespace(event) })
+}
+
+// PatchWithEventNamespace sends an event that the recorder has sent before, with the count of its repetitions.
+func (e limitedEvents) PatchWithEventNamespace(event *v1.Event, data []byte) (*v1.Event, error) {
+	return e.limiter.send(event, func() (*v1.Event, error) { return e.EventInterface.PatchWithEventNamespace(event, data) })
+}
+
+// limiter lets one event at a time through, for all recorders together.
+type limiter struct {
+	admit func(event *v1.Event, urgent bool) bool // whether there is budget; an urgent warning waits for that
+
+	mu   sync.Mutex
+	sent *lru.Cache // when an identity was sent last
+}
+
+// identity is what makes two events the same.
+type identity struct {
 	object                v1.ObjectReference
 	kind, reason, message string
 }
 
-// throttle remembers what was sent. Its methods may be called concurrently.
-type throttle struct {
-	clock clock.PassiveClock
-
-	mu    sync.Mutex
-	until map[key]time.Time // while the same is not sent again
-	swept time.Time
-}
-
-func newThrottle(clock clock.PassiveClock) *throttle {
-	return &throttle{clock: clock, until: map[key]time.Time{}, swept: clock.Now()}
-}
-
-// once calls send if the event is due, and otherwise returns it as if it had been
-// sent: the recorder goes on counting, and the next that is sent has the full count.
-// What could not be sent stays due.
-func (t *throttle) once(event *v1.Event, send func() (*v1.Event, error)) (*v1.Event, error) {
-	k := keyOf(event)
-	if !t.take(k) {
+func (l *limiter) send(event *v1.Event, request func() (*v1.Event, error)) (*v1.Event, error) {
+	same := identity{event.InvolvedObject, event.Type, event.Reason, event.Message}
+	same.object.ResourceVersion = "" // it changes with every attempt
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var last time.Time
+	if at, found := l.sent.Get(same); found {
+		last = at.(time.Time)
+	}
+	if ago := time.Since(last); ago < repeatInterval || !l.admit(event, ago >= refreshInterval) {
 		return event, nil
 	}
-	sent, err := send()
-	if err != nil {
-		t.giveBack(k)
+	answer, err := request()
+	if err == nil {
+		l.sent.Add(same, time.Now())
 	}
-	return sent, err
-}
-
-// take reports whether the event is due, and if so that it is not again for a while.
-func (t *throttle) take(k key) bool {
-	interval := repeatInterval
-	if k.isProvisioning() {
-		interval = provisioningInterval
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.clock.Now()
-	t.sweep(now)
-	if now.Before(t.until[k]) {
-		return false
-	}
-	t.until[k] = now.Add(interval)
-	return true
-}
-
-func (t *throttle) giveBack(k key) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.until, k)
-}
-
-// sweep makes room: now and then by forgetting what has become due.
-func (t *throttle) sweep(now time.Time) {
-	if len(t.until) >= maxKept {
-		clear(t.until)
-	}
-	if now.Sub(t.swept) < repeatInterval {
-		return
-	}
-	t.swept = now
-	for k, until := range t.until {
-		if !now.Before(until) {
-			delete(t.until, k)
-		}
-	}
-}
-
-func keyOf(event *v1.Event) key {
-	object := event.InvolvedObject
-	object.ResourceVersion = "" // it changes with every attempt
-	k := key{object: object, kind: event.Type, reason: event.Reason, message: event.Message}
-	if k.isProvisioning() {
-		k.message = "" // the attempt counts, not what is said about it
-	}
-	return k
-}
-
-func (k key) isProvisioning() bool {
-	return k.kind == v1.EventTypeNormal && k.reason == provisioningReason
+	return answer, err
 }

@@ -1,359 +1,319 @@
 package events
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/kubernetes/scheme"
-	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	clienttesting "k8s.io/client-go/testing"
-	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/flowcontrol"
-	clocktesting "k8s.io/utils/clock/testing"
 )
 
-const patience = 30 * time.Second
+var (
+	always = flowcontrol.NewFakeAlwaysRateLimiter()
+	never  = flowcontrol.NewFakeNeverRateLimiter()
+)
 
-var unlimited = flowcontrol.NewFakeAlwaysRateLimiter()
-
-// bench is a recorder, as the controller library makes one, whose client is throttled.
-type bench struct {
-	*testing.T
-	client   *fake.Clientset
-	clock    *clocktesting.FakePassiveClock
-	throttle *throttle
-	normal   *later
-	recorder record.EventRecorder
-	markers  int
-}
-
-func newBench(t *testing.T) *bench {
-	t.Helper()
-	b := &bench{T: t, client: fake.NewClientset(), clock: clocktesting.NewFakePassiveClock(time.Now())}
-	client := throttleBy(b.client, b.client, b.clock, unlimited, 0)
-	b.throttle, b.normal = client.throttle, client.normal
-	for _, l := range []*later{client.normal, client.warnings} {
-		l.retries.Duration = time.Millisecond
-		go l.run(t.Context())
+// byDefault is the budget that the provisioner has by default.
+func byDefault() Budget {
+	return Budget{
+		Warnings: flowcontrol.NewTokenBucketRateLimiter(warningRate, warningBurst),
+		Normal:   flowcontrol.NewTokenBucketRateLimiter(5, normalBurst),
 	}
-	broadcaster := record.NewBroadcasterForTests(time.Millisecond)
-	t.Cleanup(broadcaster.Shutdown)
-	broadcaster.StartRecordingToSink(&corev1.EventSinkImpl{Interface: client.CoreV1().Events(v1.NamespaceAll)})
-	b.recorder = broadcaster.NewRecorder(scheme.Scheme, v1.EventSource{Component: "test"})
-	return b
 }
+
+const warningRate, warningBurst, normalBurst = 25, 10, 25
 
 func claim(name string, uid types.UID) *v1.PersistentVolumeClaim {
 	return &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: uid, ResourceVersion: "1"}}
 }
 
-// sent waits until all is sent and returns how many requests there were since the last call.
-func (b *bench) sent() (created, patched int) {
-	b.Helper()
-	b.markers++
-	marker := "marker-" + strconv.Itoa(b.markers)
-	b.recorder.Event(claim(marker, types.UID(marker)), v1.EventTypeWarning, "Marker", "")
-	marked := false
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		all := marked && len(b.normal.room) == 0 // what was recorded before the marker is sent
-		created, patched = 0, 0
-		for _, action := range b.client.Actions() {
-			switch action := action.(type) {
-			case clienttesting.CreateAction:
-				if action.GetObject().(*v1.Event).InvolvedObject.Name == marker {
-					marked = true
-				} else {
-					created++
-				}
-			case clienttesting.PatchAction:
-				patched++
-			}
-		}
-		if all {
-			b.client.ClearActions()
-			return created, patched
-		}
-	}
-	b.Fatal("the recorder sends nothing")
-	return 0, 0
+func numbered(i int) *v1.PersistentVolumeClaim {
+	return claim("data-"+strconv.Itoa(i), types.UID(strconv.Itoa(i)))
 }
 
-func (b *bench) want(created, patched int, what string) {
-	b.Helper()
-	if c, p := b.sent(); c != created || p != patched {
-		b.Errorf("%s: %d created and %d patched, want %d and %d", what, c, p, created, patched)
-	}
+// attempt is what the library records about one that fails.
+func (s *server) attempt(object runtime.Object) {
+	s.recorder.Event(object, v1.EventTypeNormal, "Provisioning", `External provisioner is provisioning volume for claim "shop/data"`)
+	synctest.Wait() // the recorder takes what comes
+	s.fails(object)
 }
 
-// counts returns the count of the event with each reason.
-func (b *bench) counts() map[string]int32 {
-	b.Helper()
-	list, err := b.client.CoreV1().Events("shop").List(b.Context(), metav1.ListOptions{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	counts := map[string]int32{}
-	for _, event := range list.Items {
-		counts[event.Reason] = event.Count
-	}
-	b.client.ClearActions()
-	return counts
+func (s *server) fails(object runtime.Object) {
+	s.recorder.Event(object, v1.EventTypeWarning, "ProvisioningFailed", "the NFS server does not answer")
+	synctest.Wait()
 }
 
-// attempt is what the library says about one that fails.
-func (b *bench) attempt(object runtime.Object) {
-	b.recorder.Event(object, v1.EventTypeNormal, "Provisioning", `External provisioner is provisioning volume for claim "shop/data"`)
-	b.recorder.Event(object, v1.EventTypeWarning, "ProvisioningFailed", "the NFS server does not answer")
+func (s *server) succeeds(object runtime.Object) {
+	s.recorder.Event(object, v1.EventTypeNormal, "ProvisioningSucceeded", "Successfully provisioned volume")
+	synctest.Wait()
 }
 
 func TestAttemptsThatFailAlike(t *testing.T) {
-	b := newBench(t)
-	data := claim("data", "1")
-	for range 3 {
-		b.attempt(data)
-	}
-	b.want(2, 0, "three attempts")
-	b.clock.SetTime(b.clock.Now().Add(59 * time.Second))
-	b.attempt(data)
-	b.want(0, 0, "within the minute")
-	b.clock.SetTime(b.clock.Now().Add(time.Second))
-	b.attempt(data)
-	b.want(0, 1, "after a minute")
-	if counts := b.counts(); counts["ProvisioningFailed"] != 5 || counts["Provisioning"] != 1 {
-		t.Errorf("counted %v", counts)
-	}
-	b.clock.SetTime(b.clock.Now().Add(time.Hour - time.Minute))
-	b.attempt(data)
-	b.want(0, 2, "after an hour")
-	if counts := b.counts(); counts["ProvisioningFailed"] != 6 || counts["Provisioning"] != 6 {
-		t.Errorf("counted %v", counts)
-	}
+	withServer(t, Budget{always, always}, func(t *testing.T, s *server) {
+		data := claim("data", "1")
+		for range 3 {
+			s.attempt(data)
+		}
+		s.want(1, 0, "three attempts")
+		sleep(59 * time.Second)
+		s.attempt(data)
+		s.want(0, 0, "within the minute")
+		sleep(time.Second)
+		s.attempt(data)
+		s.want(0, 1, "after a minute")
+		if got := s.stored()["1"].Count; got != 5 {
+			t.Errorf("the event counts %d, not the 5 attempts", got)
+		}
+	})
 }
 
 func TestWhatDiffersIsSent(t *testing.T) {
-	b := newBench(t)
-	b.attempt(claim("data", "1"))
-	b.want(2, 0, "the first attempt")
-	again := claim("data", "1")
-	again.ResourceVersion = "2"
-	b.attempt(again)
-	b.want(0, 0, "the claim has changed")
-	b.attempt(claim("data", "2"))
-	b.want(2, 0, "another claim of that name")
-	b.attempt(claim("logs", "3"))
-	b.want(2, 0, "another claim")
-	b.recorder.Event(again, v1.EventTypeWarning, "ProvisioningFailed", "the class has no parameter server")
-	b.want(1, 0, "another message")
-	b.recorder.Event(again, v1.EventTypeWarning, "VolumeFailedDelete", "the NFS server does not answer")
-	b.want(1, 0, "another reason")
-	b.recorder.Event(again, v1.EventTypeNormal, "ProvisioningFailed", "the NFS server does not answer")
-	b.want(1, 0, "another type")
-	b.recorder.Event(again, v1.EventTypeNormal, "Provisioning", "in other words")
-	b.want(0, 0, "the same attempts in other words")
-	b.recorder.Event(again, v1.EventTypeWarning, "Provisioning", "a warning")
-	b.want(1, 0, "a warning of that reason")
-}
-
-// The recorder tries again what the API server did not take.
-func TestWhatCouldNotBeSentIsTriedAgain(t *testing.T) {
-	b := newBench(t)
-	var failures atomic.Int32
-	b.client.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
-		if failures.Add(1) <= 3 {
-			return true, nil, errors.New("connection refused")
-		}
-		return false, nil, nil
+	withServer(t, Budget{always, always}, func(_ *testing.T, s *server) {
+		s.attempt(claim("data", "1"))
+		s.want(1, 0, "the first attempt")
+		again := claim("data", "1")
+		again.ResourceVersion = "2"
+		s.attempt(again)
+		s.want(0, 0, "the claim has changed")
+		s.attempt(claim("data", "2"))
+		s.want(1, 0, "another claim of that name")
+		s.attempt(claim("logs", "3"))
+		s.want(1, 0, "another claim")
+		s.recorder.Event(again, v1.EventTypeWarning, "ProvisioningFailed", "the class has no parameter server")
+		s.want(1, 0, "another message")
+		s.recorder.Event(again, v1.EventTypeWarning, "VolumeFailedDelete", "the NFS server does not answer")
+		s.want(1, 0, "another reason")
+		s.recorder.Event(again, v1.EventTypeNormal, "ProvisioningFailed", "the NFS server does not answer")
+		s.want(1, 0, "another type")
+		s.recorder.Event(again, v1.EventTypeWarning, "Provisioning", "a warning")
+		s.want(1, 0, "a warning of the reason of which Normal events are dropped")
 	})
-	b.recorder.Event(claim("data", "1"), v1.EventTypeWarning, "ProvisioningFailed", "the NFS server does not answer")
-	b.want(4, 0, "three failures and a success")
-	if counts := b.counts(); counts["ProvisioningFailed"] != 1 {
-		t.Errorf("counted %v", counts)
-	}
 }
 
-// The API server forgets events. The recorder creates them again then.
-func TestAnEventThatIsGoneIsCreatedAgain(t *testing.T) {
-	b := newBench(t)
-	data := claim("data", "1")
-	b.attempt(data)
-	b.want(2, 0, "the first attempt")
-	events := v1.SchemeGroupVersion.WithResource("events")
-	list, err := b.client.CoreV1().Events("shop").List(t.Context(), metav1.ListOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, event := range list.Items {
-		if err := b.client.Tracker().Delete(events, "shop", event.Name); err != nil {
-			t.Fatal(err)
+// What the API server did not get is sent again, and what it refuses holds up nothing.
+func TestOutage(t *testing.T) {
+	withServer(t, byDefault(), func(t *testing.T, s *server) {
+		outage := 3
+		s.answer = func(event *v1.Event) error {
+			switch {
+			case event.InvolvedObject.UID == "0":
+				return apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, event.Name, errors.New("the namespace is being terminated"))
+			case outage > 0:
+				outage--
+				return errors.New("connection refused")
+			}
+			return nil
 		}
-	}
-	b.client.ClearActions()
-	b.clock.SetTime(b.clock.Now().Add(time.Hour))
-	b.attempt(data)
-	b.want(2, 2, "after an hour")
-	if counts := b.counts(); counts["ProvisioningFailed"] != 2 {
-		t.Errorf("counted %v", counts)
-	}
+		for i := range 3 {
+			s.fails(numbered(i))
+		}
+		sleep(maxAge)
+		s.want(1+3+2, 0, "one that is refused, three in an outage, and two")
+		if got := []int32{s.stored()["1"].Count, s.stored()["2"].Count}; len(s.stored()) != 2 || got[0] != 1 || got[1] != 1 {
+			t.Errorf("%d events, which count %d", len(s.stored()), got)
+		}
+	})
+}
+
+// The API server forgets events after an hour. The recorder creates them again then.
+func TestAnEventThatIsGoneIsCreatedAgain(t *testing.T) {
+	withServer(t, byDefault(), func(t *testing.T, s *server) {
+		s.fails(claim("data", "1"))
+		s.want(1, 0, "the first attempt")
+		s.forget("1")
+		sleep(time.Hour)
+		s.fails(claim("data", "1"))
+		s.want(1, 1, "after an hour")
+		if got := s.stored()["1"].Count; got != 2 {
+			t.Errorf("the event counts %d", got)
+		}
+	})
 }
 
 func TestEverythingElsePasses(t *testing.T) {
 	ctx := t.Context()
-	inner := fake.NewClientset(&v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}})
-	client := Throttle(t.Context(), inner, inner, unlimited)
+	inner, forEvents := fake.NewClientset(&v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}}), fake.NewClientset()
+	client := Limit(ctx, inner, forEvents, Budget{never, never})
 	if _, err := client.CoreV1().PersistentVolumes().Get(ctx, "pv", metav1.GetOptions{}); err != nil {
 		t.Error(err)
 	}
 	if _, err := client.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{}); err != nil {
 		t.Error(err)
 	}
-	events := client.CoreV1().Events("shop")
 	for i := range 2 {
 		event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("e", i)}, Reason: "Provisioning", Type: v1.EventTypeNormal}
-		if _, err := events.Create(ctx, event, metav1.CreateOptions{}); err != nil {
-			t.Error(err)
-		}
-		if _, err := events.UpdateWithEventNamespaceWithContext(ctx, event); err != nil {
+		if _, err := client.CoreV1().Events("shop").Create(ctx, event, metav1.CreateOptions{}); err != nil {
 			t.Error(err)
 		}
 	}
-	if actions := inner.Actions(); len(actions) != 6 {
-		t.Errorf("%d requests: %v", len(actions), actions)
+	if list, err := forEvents.CoreV1().Events("shop").List(ctx, metav1.ListOptions{}); err != nil || len(list.Items) != 2 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if got := len(inner.Actions()); got != 2 {
+		t.Errorf("%d requests by the client: %v", got, inner.Actions())
 	}
 }
 
-// The forms with a context, which a later recorder will call.
-func TestTheFormsWithAContextAreThrottledToo(t *testing.T) {
-	inner := fake.NewClientset()
-	sink := Throttle(t.Context(), inner, inner, unlimited).CoreV1().Events("")
-	event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: "ProvisioningFailed", Type: v1.EventTypeWarning}
-	for range 2 {
-		if got, err := sink.CreateWithEventNamespaceWithContext(t.Context(), event); err != nil || got.Name != "e" {
-			t.Errorf("create: %v, %v", got, err)
+// Normal events never wait: those beyond the budget are dropped.
+func TestABurstOfNormalEvents(t *testing.T) {
+	withServer(t, byDefault(), func(_ *testing.T, s *server) {
+		for i := range 1000 {
+			s.succeeds(numbered(i))
 		}
-		if got, err := sink.PatchWithEventNamespaceWithContext(t.Context(), event, []byte("{}")); err != nil || got.Name != "e" {
-			t.Errorf("patch: %v, %v", got, err)
+		s.want(normalBurst, 0, "a thousand at once")
+		sleep(time.Hour)
+		s.want(0, 0, "an hour later")
+		s.succeeds(numbered(1000))
+		s.want(1, 0, "another one")
+	})
+}
+
+// A server dies that many claims wait for. Recording takes no time, the API server gets no more requests than there is
+// budget for, 500 are told of within 20 s, and the others with their next attempts: those that were are in nobody's way.
+func TestManyWarnings(t *testing.T) {
+	withServer(t, byDefault(), func(t *testing.T, s *server) {
+		const claims, each, pause = 1500, 500, 80 * time.Second
+		for attempt := 1; attempt <= claims/each; attempt++ {
+			recorded := time.Now()
+			for i := range claims {
+				s.attempt(numbered(i))
+			}
+			if took := time.Since(recorded); took != 0 {
+				t.Errorf("recording took %v", took)
+			}
+			sleep(each / warningRate * time.Second)
+			if got := len(s.stored()); got < attempt*each {
+				t.Errorf("attempt %d: %d claims are told of", attempt, got)
+			}
+			s.keptPace(warningRate, warningBurst)
+			sleep(pause)
 		}
-	}
-	wantOne(t, inner)
+	})
 }
 
-// wantOne waits for the one request, and for those that should not come.
-func wantOne(t *testing.T, client *fake.Clientset) {
-	t.Helper()
-	for end := time.Now().Add(patience); len(client.Actions()) == 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
-	time.Sleep(20 * time.Millisecond)
-	if actions := client.Actions(); len(actions) != 1 {
-		t.Errorf("%d requests: %v", len(actions), actions)
-	}
-}
-
-func TestOneOfManyAtOnceIsSent(t *testing.T) {
-	inner := fake.NewClientset()
-	client := Throttle(t.Context(), inner, inner, unlimited)
-	var all sync.WaitGroup
-	for i := range 20 {
-		all.Go(func() {
-			event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprint("e", i)}, Reason: "ProvisioningFailed"}
-			_, _ = client.CoreV1().Events("").CreateWithEventNamespaceWithContext(context.Background(), event)
-		})
-	}
-	all.Wait()
-	wantOne(t, inner)
-}
-
-// Warnings don't wait for Normal events. Those for which there is no room go as they come.
-func TestWarningsHaveAPaceOfTheirOwn(t *testing.T) {
-	inner := fake.NewClientset()
-	client := throttleBy(inner, inner, clocktesting.NewFakePassiveClock(time.Now()), unlimited, 0)
-	client.normal.pace = func(context.Context) error { return errors.New("never") }
-	client.warnings.room = make(chan struct{}, 10)
-	record := func(kind, name string) {
-		event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, InvolvedObject: v1.ObjectReference{UID: types.UID(name)}, Reason: "R", Type: kind}
-		if _, err := client.CoreV1().Events("").CreateWithEventNamespaceWithContext(t.Context(), event); err != nil {
-			t.Error(err)
+// The server is dead for hours. Each claim has its event all the time, with a repetition of some minutes ago, and with
+// the count of all attempts until then.
+func TestALongOutage(t *testing.T) {
+	const claims, every = 120, 80 * time.Second
+	withServer(t, Budget{Normal: never, Warnings: flowcontrol.NewTokenBucketRateLimiter(claims/40, 2)}, func(t *testing.T, s *server) {
+		attempts := 0
+		for begun := time.Now(); time.Since(begun) < 2*time.Hour; {
+			for i := range claims {
+				s.attempt(numbered(i))
+			}
+			attempts++
+			sleep(every)
+			s.keptPace(claims/40, 2)
+			for _, event := range s.stored() {
+				ago, missed := time.Since(event.LastTimestamp.Time), attempts-int(event.Count)
+				if ago > refreshInterval+every+5*time.Minute || time.Duration(missed+1)*every != ago {
+					t.Fatalf("attempt %d: %s was repeated %v ago, and counts %d", attempts, event.Name, ago, event.Count)
+				}
+			}
+			if len(s.stored()) != claims {
+				t.Fatalf("attempt %d: %d claims have events", attempts, len(s.stored()))
+			}
 		}
-	}
-	for i := range 10 {
-		record(v1.EventTypeWarning, fmt.Sprint("waits", i))
-	}
-	if client.whenIdle.last.Load() != nil {
-		t.Error("a warning counts as news of a Normal event")
-	}
-	record(v1.EventTypeNormal, "normal")
-	if client.whenIdle.last.Load() == nil {
-		t.Error("a Normal event is no news")
-	}
-	if got := len(inner.Actions()); got != 0 {
-		t.Errorf("%d were sent before their time", got)
-	}
-	record(v1.EventTypeWarning, "beyond")
-	if got := len(inner.Actions()); got != 1 {
-		t.Errorf("%d were sent at once, not the one beyond what waits", got)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { client.normal.run(ctx) })
-	running.Go(func() { client.warnings.run(ctx) })
-	for end := time.Now().Add(patience); len(client.warnings.room) > 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
-	cancel()
-	running.Wait()
-	if got := len(inner.Actions()); got != 11 {
-		t.Errorf("%d were sent, not the 11 warnings", got)
-	}
+	})
+}
+
+// A warning is sent within a minute or not at all.
+func TestWarningsThatGrowOldAreDropped(t *testing.T) {
+	withServer(t, Budget{Normal: never, Warnings: flowcontrol.NewTokenBucketRateLimiter(1, 1)}, func(t *testing.T, s *server) {
+		recorded := time.Now()
+		for i := range 100 {
+			s.fails(numbered(i))
+		}
+		sleep(time.Hour)
+		requests := s.succeeded()
+		if got, last := len(requests), requests[len(requests)-1].Sub(recorded); got < 60 || got > 61 || last > maxAge {
+			t.Errorf("%d were sent, the last after %v", got, last)
+		}
+		s.fails(numbered(99))
+		sleep(2 * time.Second)
+		if s.stored()["99"] == nil {
+			t.Error("the next attempt is not told of")
+		}
+	})
+}
+
+// Recording waits for nothing, whatever the API server does, and there is nothing more after the end.
+func TestAnAPIServerThatHangs(t *testing.T) {
+	withServer(t, byDefault(), func(t *testing.T, s *server) {
+		hangs := make(chan struct{})
+		s.answer = func(*v1.Event) error {
+			<-hangs
+			return errors.New("no answer")
+		}
+		recorded := time.Now()
+		for i := range 5000 {
+			s.attempt(numbered(i))
+		}
+		if took := time.Since(recorded); took != 0 {
+			t.Errorf("recording took %v", took)
+		}
+		s.want(1, 0, "the one that hangs")
+		s.end()
+		close(hangs)
+		sleep(time.Minute) // the recorder tries again within 10 s
+		s.want(0, 0, "after the end")
+	})
+}
+
+func TestTheEndEndsTheWait(t *testing.T) {
+	withServer(t, Budget{Normal: always, Warnings: flowcontrol.NewTokenBucketRateLimiter(0.001, 1)}, func(_ *testing.T, s *server) {
+		for i := range 3 {
+			s.fails(numbered(i))
+		}
+		s.want(1, 0, "a budget for one")
+		s.end()
+		s.succeeds(numbered(3))
+		s.fails(numbered(4))
+		s.want(0, 0, "after the end")
+	})
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	clock := clocktesting.NewFakePassiveClock(time.Now())
-	throttle := newThrottle(clock)
-	take := func(i int) {
-		throttle.take(key{kind: v1.EventTypeNormal, reason: provisioningReason, object: v1.ObjectReference{UID: types.UID(strconv.Itoa(i))}})
-	}
-	for i := range 2*maxKept + 10 {
-		take(i)
-		if len(throttle.until) > maxKept {
-			t.Fatalf("%d are kept", len(throttle.until))
+	l := Limit(t.Context(), nil, nil, Budget{always, always}).(limitedClient).limiter
+	for i := range 2 * maxSent {
+		event := &v1.Event{Type: v1.EventTypeNormal, Reason: strconv.Itoa(i)}
+		if _, err := l.send(event, func() (*v1.Event, error) { return event, nil }); err != nil {
+			t.Fatal(err)
 		}
 	}
-	clock.SetTime(clock.Now().Add(2 * time.Hour))
-	take(0)
-	if len(throttle.until) != 1 {
-		t.Errorf("%d are kept of what is due again", len(throttle.until))
+	if got := l.sent.Len(); got != maxSent {
+		t.Errorf("%d are kept", got)
 	}
 }
 
-// A repeated warning keeps to the pace, and is due still if there is no time for it.
-func TestRepeatedWarningsKeepToThePace(t *testing.T) {
-	event := &v1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "e"}, Reason: "ProvisioningFailed", Type: v1.EventTypeWarning}
-	inner := fake.NewClientset(event)
-	client := throttleBy(inner, inner, clocktesting.NewFakePassiveClock(time.Now()), flowcontrol.NewFakeNeverRateLimiter(), 0)
-	repeat := func() {
-		if got, err := client.CoreV1().Events("").PatchWithEventNamespaceWithContext(t.Context(), event, []byte("{}")); got == nil && err == nil {
-			t.Error("nothing came of it")
-		}
+// Several recorders that have the same event at once send it once.
+func TestOneOfManyAtOnceIsSent(t *testing.T) {
+	l := Limit(t.Context(), nil, nil, Budget{always, always}).(limitedClient).limiter
+	var all sync.WaitGroup
+	var requests atomic.Int32
+	for range 20 {
+		all.Go(func() {
+			_, _ = l.send(&v1.Event{Type: v1.EventTypeNormal}, func() (*v1.Event, error) {
+				requests.Add(1)
+				time.Sleep(10 * time.Millisecond)
+				return nil, nil
+			})
+		})
 	}
-	repeat()
-	if got := len(inner.Actions()); got != 0 {
-		t.Errorf("%d were sent", got)
-	}
-	client.warningPace = unlimited
-	repeat()
-	repeat()
-	if got := len(inner.Actions()); got != 1 {
-		t.Errorf("%d were sent when there was time", got)
+	all.Wait()
+	if got := requests.Load(); got != 1 {
+		t.Errorf("%d requests", got)
 	}
 }
