@@ -154,6 +154,7 @@ func TestLinksOnlyWhatItNeeds(t *testing.T) {
 		"sharevol.dev/sharevol/internal/health",
 		"sharevol.dev/sharevol/internal/nfsmount",
 		"sharevol.dev/sharevol/internal/node",
+		"sharevol.dev/sharevol/internal/process",
 		"sharevol.dev/sharevol/internal/processors",
 		"sharevol.dev/sharevol/internal/registration",
 		"sharevol.dev/sharevol/internal/volume",

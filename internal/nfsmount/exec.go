@@ -9,20 +9,18 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"sharevol.dev/sharevol/internal/processors"
+	"sharevol.dev/sharevol/internal/process"
 )
 
-// killGrace is how long a killed command may take to be gone. The kernel's NFS
-// waits end on SIGKILL; whatever does not is left to itself, so that the caller
-// returns.
+// killGrace is how long a killed command may take to be gone. The kernel's waits for NFS
+// end on SIGKILL; a command that does not end is left to itself, so that the caller returns.
 const killGrace = 5 * time.Second
 
-// maxOutput is more than mount(8) ever says.
+// maxOutput is more than mount(8) ever prints.
 const maxOutput = 16 << 10
 
 // job is what a command does, and where. Of each there is one command at a time, at most.
@@ -31,15 +29,21 @@ type job struct{ verb, target string }
 // runner runs commands. Its methods may be called at the same time for different
 // jobs.
 type runner struct {
-	kill  func(pid int, signal syscall.Signal) error
+	// end kills what runs, and waits for its end as long as grace. Tests have it fail.
+	end   func(p *process.Process, grace time.Duration) error
 	grace time.Duration
 
-	mu      sync.Mutex
-	unended map[job]int // the process groups that were killed and have not ended
+	mu     sync.Mutex
+	killed map[job]int // the process groups that were killed and have not ended
 }
 
 func newRunner() *runner {
-	return &runner{kill: syscall.Kill, grace: killGrace, unended: map[job]int{}}
+	return &runner{
+		end: func(p *process.Process, grace time.Duration) error {
+			return p.End(context.Background(), grace) // the caller's context has ended
+		},
+		grace: killGrace, killed: map[job]int{},
+	}
 }
 
 // check returns an error while a killed command of a job is still there: what it
@@ -47,7 +51,7 @@ func newRunner() *runner {
 func (r *runner) check(what job) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if group, found := r.unended[what]; found {
+	if group, found := r.killed[what]; found {
 		return fmt.Errorf("%w: an earlier %s on %s (process group %d) was killed: %w", ErrUnended, what.verb, what.target, group, context.DeadlineExceeded)
 	}
 	return nil
@@ -57,74 +61,55 @@ func (r *runner) check(what job) error {
 // trimmed. The command inherits the file inherited, if any. When ctx ends the whole
 // group is killed, helpers of mount(8) included, and the error matches ctx.Err(). It
 // returns once no process of the group is left; if that takes longer than grace, check
-// tells of it until it is so.
+// returns an error until it is so.
 func (r *runner) run(ctx context.Context, grace time.Duration, what job, inherited *os.File, name string, args ...string) (string, error) {
-	if err := errors.Join(ctx.Err(), adopt(), r.check(what)); err != nil {
+	if err := errors.Join(ctx.Err(), r.check(what)); err != nil {
 		return "", err
 	}
 	output, err := memoryFile() // a pipe would stay open as long as a grandchild has it
 	if err != nil {
 		return "", err
 	}
+	defer output.Close() // it was only in memory
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Env = append(cmd.Environ(), "LC_ALL=C")
 	if inherited != nil {
 		cmd.ExtraFiles = []*os.File{inherited}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := start(cmd); err != nil {
-		return "", errors.Join(err, output.Close())
+	p, err := process.Start(cmd)
+	if err != nil {
+		return "", err
 	}
-	g := &group{leader: cmd}
-	ended := make(chan struct{})
-	var said string
-	var failed error
-	go func() {
-		defer close(ended)
-		failed = g.wait()
-		said = printed(output)
-	}()
 	select {
-	case <-ended:
-		return said, failed
+	case <-p.Done():
+		return printed(output), p.Err()
 	case <-ctx.Done():
 	}
 	select {
-	case <-ended: // both were ready
-		return said, failed
+	case <-p.Done(): // both were ready
+		return printed(output), p.Err()
 	default:
 	}
-	if err := g.kill(r.kill); err != nil {
-		r.remember(what, g.number(), ended)
-		return "", errors.Join(ctx.Err(), fmt.Errorf("kill %s: %w", name, err))
+	if err := r.end(p, grace); err != nil {
+		r.trackKilled(what, p)
+		return "", fmt.Errorf("%s: %w: %w", name, ctx.Err(), err)
 	}
-	select {
-	case <-ended:
-		return said, fmt.Errorf("killed: %w", ctx.Err())
-	case <-time.After(grace):
-		r.remember(what, g.number(), ended)
-		return "", fmt.Errorf("%w: process group %d does not end after SIGKILL", ctx.Err(), g.number())
-	}
+	return printed(output), fmt.Errorf("killed: %w", ctx.Err())
 }
 
-// remember has check tell of a group until it has ended.
-func (r *runner) remember(what job, group int, ended <-chan struct{}) {
+// trackKilled has check return an error until a killed command has ended.
+func (r *runner) trackKilled(what job, p *process.Process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.unended[what] = group
+	r.killed[what] = p.PID()
 	go func() {
-		<-ended
+		<-p.Done()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.unended, what)
+		delete(r.killed, what)
 	}()
 }
-
-// adopt makes this process the parent of its orphaned descendants, as process 1 is.
-var adopt = sync.OnceValue(func() error {
-	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-})
 
 func memoryFile() (*os.File, error) {
 	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
@@ -134,17 +119,11 @@ func memoryFile() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "output"), nil
 }
 
-// printed returns what was written to a file, and closes it.
+// printed returns what was written to a file.
 func printed(output *os.File) string {
-	defer output.Close() // it was only in memory
 	data, err := io.ReadAll(io.NewSectionReader(output, 0, maxOutput))
 	if err != nil {
 		return err.Error()
 	}
 	return strings.TrimSpace(string(data))
-}
-
-func start(cmd *exec.Cmd) error {
-	defer processors.Starting()()
-	return cmd.Start()
 }

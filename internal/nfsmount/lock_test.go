@@ -7,11 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sharevol.dev/sharevol/internal/process"
 )
 
 // asPlugin, in the environment, makes the test binary a plugin that mounts what it is
@@ -64,7 +65,7 @@ func TestMountThatOutlivesItsProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the plugin does not mount", func() bool { return f.calls(t) != "" })
-	if err := errors.Join(adopt(), plugin.Process.Kill()); err != nil {
+	if err := errors.Join(process.Check(), plugin.Process.Kill()); err != nil {
 		t.Fatal(err)
 	}
 	_ = plugin.Wait() // killed
@@ -136,7 +137,7 @@ func TestFailedMountFreesItsTarget(t *testing.T) {
 // until it has ended.
 func TestMountThatSurvivesItsKillHoldsItsLock(t *testing.T) {
 	f := exclusive(t, `exec sleep 1`, umountsTheLast)
-	f.runner.kill, f.runner.grace = func(int, syscall.Signal) error { return nil }, 50*time.Millisecond
+	f.runner.end, f.runner.grace = immortal, 50*time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	if err := f.Mount(ctx, "nfs:/srv", f.target, nil); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnended) {

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sharevol.dev/sharevol/internal/process"
 )
 
 // The defaults of Options. kubelet gives up on a publish after 2 minutes, so that
@@ -89,7 +91,7 @@ func (m *Mounter) Check() error {
 	_, err := findHelper()
 	errs = append(errs, err)
 	_, err = mounts(m.options.MountInfo, func(target string) bool { return target == "/" })
-	return errors.Join(append(errs, err, adopt())...)
+	return errors.Join(append(errs, err, process.Check())...)
 }
 
 // Mount mounts source ("server:/path") on the directory target, which must exist

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -156,7 +155,7 @@ func TestMountIsKilledAtItsDeadline(t *testing.T) {
 // cut off: there is never a second one, and the target counts as busy until it has.
 func TestMountThatSurvivesItsKill(t *testing.T) {
 	f := newFixture(t, `sleep 1 & wait; exec sleep 2; `, umountsTheLast)
-	f.runner.kill, f.runner.grace = func(int, syscall.Signal) error { return nil }, 100*time.Millisecond
+	f.runner.end, f.runner.grace = immortal, 100*time.Millisecond
 	err := f.Mount(context.Background(), "nfs:/srv", f.target, nil)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "does not end after SIGKILL") {
 		t.Fatalf("got %v", err)
@@ -182,7 +181,7 @@ func TestMountThatSurvivesItsKill(t *testing.T) {
 // A plain umount(8) that does not end keeps nobody from detaching.
 func TestUmountThatSurvivesItsKill(t *testing.T) {
 	f := newFixture(t, "", `case "$*" in *-l*) `+umountsTheLast+`;; *) exec sleep 3;; esac`)
-	f.runner.kill, f.runner.grace = func(int, syscall.Signal) error { return nil }, 100*time.Millisecond
+	f.runner.end, f.runner.grace = immortal, 100*time.Millisecond
 	for range 2 {
 		write(t, f.info, entry(f.target, "nfs:/a"))
 		if err := f.Unmount(context.Background(), f.target); err != nil {
