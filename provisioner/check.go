@@ -13,8 +13,9 @@ import (
 
 	"sharevol.dev/sharevol/internal/check"
 	"sharevol.dev/sharevol/internal/cli"
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/kubeclient"
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 	"sharevol.dev/sharevol/internal/provision"
 	"sharevol.dev/sharevol/internal/volume"
 )
@@ -128,7 +129,7 @@ func (c *CheckConfig) options() (check.Options, error) {
 		Shares: c.Shares, Premounted: c.serving.Premounted, SizeTime: c.SizeTime,
 	}
 	if c.Shares && len(c.serving.Premounted) == 0 {
-		mounter := nfsmount.New(nfsmount.Options{})
+		mounter := mount.New(mount.Options{Helpers: fs.Types.Helpers()})
 		err := mounter.Check()
 		if os.Geteuid() != 0 {
 			err = errors.Join(err, errors.New("it takes root"))

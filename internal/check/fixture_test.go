@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 
-	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
+	"sharevol.dev/sharevol/internal/mount/fakemount"
 	"sharevol.dev/sharevol/internal/provision"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
@@ -112,7 +112,8 @@ func (f *fixture) runIn(ctx context.Context) (*Report, error) {
 		if layers, _ := f.mounter.Layers(call.Target); len(layers) > 0 {
 			f.t.Errorf("still mounted: %v", layers)
 		}
-		if options := call.Options; options[len(options)-1] != "ro" {
+		// Of contradicting options the last one counts.
+		if options := call.Options; !slices.Contains(options, "ro") || slices.Index(options, "ro") < slices.Index(options, "rw") {
 			f.t.Errorf("mounted with %v", options)
 		}
 	}

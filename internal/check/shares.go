@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/provision"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
@@ -51,7 +52,7 @@ func count(n int, one, several string) string {
 // addWay adds a way that the provisioner would take. Of one with other options, the class
 // or the volume says what is wrong with it.
 func (s *shareState) addWay(w way) {
-	if slices.ContainsFunc(w.options, func(option string) bool { return volume.CheckMountOption(option) != nil }) {
+	if len(fs.Types.Options(s.share).CheckAll(w.options, nil)) > 0 {
 		return
 	}
 	if len(s.ways) < mostWays && !slices.ContainsFunc(s.ways, func(other way) bool { return other.key == w.key }) {
@@ -64,7 +65,7 @@ func (s *shareState) addWay(w way) {
 func (c *check) shares(serves func(volume.Share) bool) []*shareState {
 	all := map[volume.Share]*shareState{}
 	add := func(s volume.Share, w way) {
-		if s.Server == "" || s.Path == "" || !serves(s) {
+		if s == (volume.Share{}) || !serves(s) {
 			return
 		}
 		if all[s] == nil {

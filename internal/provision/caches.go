@@ -207,4 +207,4 @@ func (c *Caches) shareID(s volume.Share) string {
 	return its
 }
 
-func shareKey(s volume.Share) string { return volume.CanonicalServer(s.Server) + ":" + s.Path }
+func shareKey(s volume.Share) string { return s.Canonical().String() }

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -72,11 +73,11 @@ func (p *Provisioner) checkNoShare(ctx context.Context, d volume.Directory) erro
 	}
 	for s, by := range served {
 		root := volume.Directory{Share: s}.Full()
-		if s.Path == "" || s.Server == "" || root != d.Full() && !strings.HasPrefix(root, d.Full()+"/") {
+		if s == (volume.Share{}) || root != d.Full() && !strings.HasPrefix(root, d.Full()+"/") {
 			continue
 		}
 		if same, err := p.servers.same(ctx, d.Share.Server, s.Server); err != nil || same {
-			return errors.Join(fmt.Errorf("%s is or holds the share %s of %s", d.Source(), s, by), err)
+			return errors.Join(fmt.Errorf("%s is or holds the share %s of %s", d.DisplayPath(), s, by), err)
 		}
 	}
 	return nil
@@ -101,10 +102,10 @@ func (p *Provisioner) firstUser(ctx context.Context, found []*v1.PersistentVolum
 		case apierrors.IsNotFound(err):
 			continue
 		case err != nil:
-			return fmt.Errorf("can't tell whether volume %s still uses %s: %w", other.Name, d.Source(), err)
+			return fmt.Errorf("can't tell whether volume %s still uses %s: %w", other.Name, d.DisplayPath(), err)
 		}
 		theirs, _ := p.options.Caches.directoryOf(live)
-		return fmt.Errorf("%s %w %s (%s), whose data is at %s", d.Source(), errInUse, other.Name, live.Status.Phase, theirs.Source())
+		return fmt.Errorf("%s %w %s (%s), whose data is at %s", d.DisplayPath(), errInUse, other.Name, live.Status.Phase, theirs.DisplayPath())
 	}
 	return nil
 }
@@ -125,7 +126,7 @@ func isRetained(pv *v1.PersistentVolume) bool {
 	if pv.Spec.CSI == nil {
 		return pv.Annotations[annOnDelete] == string(volume.Retain)
 	}
-	vol, errs := volume.FromAttributes(pv.Spec.CSI.VolumeAttributes, nil)
+	vol, errs := volume.FromAttributes(pv.Spec.CSI.VolumeAttributes, nil, fs.Types.Share)
 	return len(errs) == 0 && vol.OnDelete == volume.Retain
 }
 
@@ -168,9 +169,9 @@ func (c *Caches) directoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
 				return d, true
 			}
 		}
-		return volume.LocationFromAttributes(map[string]string{"server": pv.Spec.NFS.Server, "share": pv.Spec.NFS.Path})
+		return volume.LocationFromAttributes(map[string]string{"server": pv.Spec.NFS.Server, "share": pv.Spec.NFS.Path}, fs.Types.Share)
 	case pv.Spec.CSI != nil:
-		if d, ok := volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes); ok {
+		if d, ok := volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes, fs.Types.Share); ok {
 			return d, true
 		}
 		v, err := volume.ParseHandle(pv.Spec.CSI.VolumeHandle)

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/volume"
 )
@@ -33,7 +34,7 @@ func (p *Provisioner) ref(ctx context.Context, s volume.Share, options []string,
 	if !found {
 		return ref, fmt.Errorf("%s has no key %s", what, secretKey)
 	}
-	more, err := volume.ParseMountOptions(string(value))
+	more, err := fs.Types.Options(s).ParseSecret(string(value))
 	if err != nil {
 		return ref, fmt.Errorf("%s, key %s: %w", what, secretKey, err)
 	}

@@ -59,7 +59,7 @@ func (s *Shares) Dirs() []string {
 	defer s.mu.Unlock()
 	var sources []string
 	for at := range s.dirs {
-		sources = append(sources, at.Source())
+		sources = append(sources, at.DisplayPath())
 	}
 	slices.Sort(sources)
 	return sources
@@ -70,7 +70,7 @@ func (s *Shares) Ref(source string) share.Ref {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for at, dir := range s.dirs {
-		if at.Source() == source {
+		if at.DisplayPath() == source {
 			return dir.ref
 		}
 	}

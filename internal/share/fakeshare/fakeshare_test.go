@@ -169,7 +169,7 @@ func TestTheFakeIsAsTheRealOne(t *testing.T) {
 					}
 					// The fake has no parents.
 					inFake := slices.ContainsFunc(fake.Dirs(), func(source string) bool {
-						return strings.HasPrefix(source+"/", nfs.Share.Source(dir)+"/")
+						return strings.HasPrefix(source+"/", volume.Directory{Share: nfs.Share, SubDir: dir}.DisplayPath()+"/")
 					})
 					if inFake != (err == nil) {
 						t.Errorf("step %d: %s is there: %v, in the fake: %v", i, dir, err == nil, inFake)

@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"context"
@@ -28,7 +28,7 @@ func immortal(p *process.Process, grace time.Duration) error {
 func TestWhatLeavesTheGroupIsNotWaitedFor(t *testing.T) {
 	f := newFixture(t, mountsWhatIsAsked+"\n(sleep 0.3; exec setsid sh -c 'echo $$ >'$info.pid'; exec sleep 600') >/dev/null 2>&1 &\nexit 0\n", umountsTheLast)
 	f.Mounter = New(Options{MountInfo: f.info, MountTimeout: 20 * time.Second})
-	if err := f.Mount(context.Background(), "nfs:/srv", f.target, nil); err != nil {
+	if err := f.Mount(context.Background(), nfs("nfs:/srv"), f.target); err != nil {
 		t.Error(err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {

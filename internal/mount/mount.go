@@ -1,9 +1,9 @@
-// Package nfsmount mounts and unmounts NFS exports with mount(8) and umount(8),
-// in child processes that are killed at a deadline, and reads from mountinfo
-// what is mounted where. It never looks at a mounted directory itself: on a dead
-// server that would block for ever. What is said of mount(8) goes for mount.nfs(8)
-// too, its helper, which is run alone where it does the same.
-package nfsmount
+// Package mount mounts and unmounts file systems with mount(8) and umount(8), in child
+// processes that are killed at a deadline, and reads from mountinfo what is mounted where.
+// It never looks at a mounted directory itself: on a dead server that would block for
+// ever. It knows no type of file system; package fs says how each is mounted. What is said
+// of mount(8) goes for a Spec's Helper too, which is run in its place.
+package mount
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,31 +25,43 @@ const (
 	defaultUnmountTimeout = 10 * time.Second
 )
 
-// foreground makes mount.nfs report the first failure instead of trying again for
-// minutes, and keeps it from trying in the background, where no deadline of ours
-// would reach it. The last of contradicting options counts.
-var foreground = []string{"fg", "retry=0"}
-
 // ErrSource says that something else was mounted than what was asked for, and
 // that it was unmounted again.
 var ErrSource = errors.New("the server resolved the path to another one")
 
-// Options of a Mounter. The zero value is what both programs use.
+// Spec says what to mount and how.
+type Spec struct {
+	// Type is the type of file system, as mount -t takes it.
+	Type string
+	// Source is what to mount, as mount(8) takes it.
+	Source string
+	// Options are those of mount -o. The last of contradicting ones counts.
+	Options []string
+	// Helper, when not empty, is the program that mount(8) would run for Type. It is run
+	// itself where mount(8) would do nothing else.
+	Helper string
+	// Shows reports whether a mount that mountinfo shows is the one that Spec asks for.
+	Shows func(Layer) bool
+}
+
+// Options of a Mounter. The zero value is complete.
 type Options struct {
 	// MountTimeout bounds one mount(8), 60 s when zero.
 	MountTimeout time.Duration
 	// UnmountTimeout bounds one umount(8), 10 s when zero. Unmount runs at most two.
 	UnmountTimeout time.Duration
-	// MountInfo is the file that tells what is mounted, /proc/self/mountinfo when empty.
+	// MountInfo is the file that lists the mounts, /proc/self/mountinfo when empty.
 	MountInfo string
+	// Helpers are the mount helpers that Check looks for.
+	Helpers []string
 	// Exclusive keeps a mount(8) that outlives this process, killed while it ran one,
 	// from being joined by a second one on the same target: Mount holds a lock on the
 	// target's parent directory, which the command inherits. It is for targets that have
 	// a parent of their own on a local disk, as kubelet's have; with a shared parent one
 	// Mount at a time succeeds.
 	Exclusive bool
-	// Unmounted, when not nil, is told of each layer that was to be unmounted. It may be
-	// called at any time from several goroutines.
+	// Unmounted, when not nil, is called for each layer that was to be unmounted, at any
+	// time and from several goroutines.
 	Unmounted func(Unmounted)
 }
 
@@ -80,51 +91,60 @@ func New(options Options) *Mounter {
 	return &Mounter{options: options, runner: newRunner()}
 }
 
-// Check says what is missing on this machine for Mount and Unmount to work.
+// Check lists what Mount and Unmount lack on this machine.
 func (m *Mounter) Check() error {
 	var errs []error
 	for _, program := range []string{"mount", "umount"} {
-		if _, err := exec.LookPath(program); err != nil {
-			errs = append(errs, err)
-		}
+		_, err := exec.LookPath(program)
+		errs = append(errs, err)
 	}
-	_, err := findHelper()
-	errs = append(errs, err)
-	_, err = mounts(m.options.MountInfo, func(target string) bool { return target == "/" })
+	for _, helper := range m.options.Helpers {
+		_, err := findHelper(helper)
+		errs = append(errs, err)
+	}
+	_, err := mounts(m.options.MountInfo, func(target string) bool { return target == "/" })
 	return errors.Join(append(errs, err, process.Check())...)
 }
 
-// Mount mounts source ("server:/path") on the directory target, which must exist
-// and have nothing mounted on it. It returns nil only when mountinfo shows source
-// there; otherwise nothing is left mounted, unless the error says so. The error
-// holds mount's own words and matches fs.ErrNotExist where the server has no such
-// directory, fs.ErrPermission where it denies access, ErrSource where it led the
-// mount elsewhere, context.DeadlineExceeded where it did not answer in time, and
-// ErrUnended where an earlier mount(8) still works on target. When ctx ends it takes
-// three UnmountTimeouts more at most: for killing and undoing.
-func (m *Mounter) Mount(ctx context.Context, source, target string, options []string) error {
+// Mount mounts spec on the directory target, which must exist and have nothing mounted on
+// it. It returns nil only when mountinfo shows there what spec asks for; otherwise nothing
+// is left mounted, unless the error says so. The error holds mount's own words and matches
+// fs.ErrNotExist where the server has no such directory, fs.ErrPermission where it denies
+// access, ErrSource where it led the mount elsewhere, context.DeadlineExceeded where it did
+// not answer in time, and ErrPending where an earlier mount(8) still works on target. When
+// ctx ends it takes three UnmountTimeouts more at most: for killing and undoing.
+func (m *Mounter) Mount(ctx context.Context, spec Spec, target string) error {
 	target, err := canonical(target)
 	if err != nil {
 		return err
 	}
+	if err := m.lockAndMount(ctx, spec, target); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", spec.Source, target, err)
+	}
+	return nil
+}
+
+func (m *Mounter) lockAndMount(ctx context.Context, spec Spec, target string) error {
 	what := job{"mount", target}
 	if err := m.runner.check(what); err != nil {
-		return fmt.Errorf("mount %s on %s: %w", source, target, err)
+		return err
 	}
-	var held *os.File
+	var lock *os.File
 	if m.options.Exclusive {
-		if held, err = hold(target); err != nil {
-			return fmt.Errorf("mount %s on %s: %w", source, target, err)
+		var err error
+		if lock, err = lockParent(target); err != nil {
+			return err
 		}
-		defer func() { letGo(held, m.runner.check(what) == nil) }()
+		defer func() { unlock(lock, m.runner.check(what) == nil) }()
 	}
 	// Only now: an earlier mount(8) may have been at work until the lock was free.
 	if layers, err := m.layers(target); err != nil {
 		return err
 	} else if len(layers) > 0 {
-		return fmt.Errorf("mount %s on %s: something is mounted there already: %v", source, target, layers)
+		return fmt.Errorf("something is mounted there already: %v", layers)
 	}
-	if err = m.mount(ctx, what, held, source, options); err == nil {
+	err := m.mount(ctx, spec, what, lock)
+	if err == nil {
 		return nil
 	}
 	// A killed or failed mount may have taken effect all the same. ctx may be over.
@@ -133,29 +153,29 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 	return errors.Join(err, m.unmount(undoing, target, func() error { return m.runner.check(what) }))
 }
 
-func (m *Mounter) mount(ctx context.Context, what job, held *os.File, source string, options []string) error {
+func (m *Mounter) mount(ctx context.Context, spec Spec, what job, lock *os.File) error {
 	ctx, cancel := context.WithTimeout(ctx, m.options.MountTimeout)
 	defer cancel()
-	name, args, err := mountCommand(source, what.target, append(slices.Clone(options), foreground...))
+	name, args, err := spec.command(what.target)
 	if err != nil {
-		return fmt.Errorf("mount %s on %s: %w", source, what.target, err)
+		return err
 	}
-	if output, err := m.runner.run(ctx, m.runner.grace, what, held, name, args...); err != nil {
-		return fmt.Errorf("mount %s on %s: %w", source, what.target, classify(output, err))
+	if output, err := m.runner.run(ctx, m.runner.grace, what, lock, name, args...); err != nil {
+		return classify(output, err)
 	}
-	return m.verify(source, what.target)
+	return m.verify(spec, what.target)
 }
 
-// verify returns nil if source, and only it, is mounted on target.
-func (m *Mounter) verify(source, target string) error {
+// verify returns nil if what spec asks for, and only that, is mounted on target.
+func (m *Mounter) verify(spec Spec, target string) error {
 	layers, err := m.layers(target)
 	switch {
 	case err != nil:
 		return err
 	case len(layers) != 1:
-		return fmt.Errorf("mount %s on %s: expected one mount there, mountinfo shows %v", source, target, layers)
-	case !layers[0].Shows(source):
-		return fmt.Errorf("mount %s on %s: %w: %s; a link on the server, or an export under another name: use the real path", source, target, ErrSource, layers[0].Source)
+		return fmt.Errorf("expected one mount there, mountinfo shows %v", layers)
+	case !spec.Shows(layers[0]):
+		return fmt.Errorf("%w: %s; a link on the server, or an export under another name: use the real path", ErrSource, layers[0].Source)
 	}
 	return nil
 }
@@ -164,7 +184,7 @@ func (m *Mounter) verify(source, target string) error {
 // test for.
 func classify(output string, err error) error {
 	err = fmt.Errorf("%w: %s", err, output)
-	// The texts are those of mount.nfs in nfs-utils and of strerror(3) in the C locale.
+	// The texts are those of strerror(3) in the C locale, and of mount.nfs in nfs-utils.
 	switch lower := strings.ToLower(output); {
 	case strings.Contains(lower, "no such file or directory"), strings.Contains(lower, "not a directory"):
 		return fmt.Errorf("%w (%w)", err, fs.ErrNotExist)

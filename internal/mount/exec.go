@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"context"
@@ -52,7 +52,7 @@ func (r *runner) check(what job) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if group, found := r.killed[what]; found {
-		return fmt.Errorf("%w: an earlier %s on %s (process group %d) was killed: %w", ErrUnended, what.verb, what.target, group, context.DeadlineExceeded)
+		return fmt.Errorf("%w: %s on %s (process group %d) was killed at its deadline: %w", ErrPending, what.verb, what.target, group, context.DeadlineExceeded)
 	}
 	return nil
 }
