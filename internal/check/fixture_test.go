@@ -172,7 +172,7 @@ type fixed struct {
 
 func (h fixed) Describe(ctx context.Context) (dirs.Description, error) {
 	d, err := h.Process.Describe(ctx)
-	d.NFS, d.NFSVersion = true, "4.2"
+	d.Magic, d.MountOptions = 0x6969, "rw,vers=4.2,hard"
 	d.Space = dirs.Space{Bytes: 100 << 30, FreeBytes: 60 << 30, Inodes: 1000, FreeInodes: 900}
 	if space, set := h.fixture.space[h.source]; set {
 		d.Space = space

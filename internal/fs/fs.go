@@ -16,9 +16,6 @@ import (
 	"sharevol.dev/sharevol/internal/volume"
 )
 
-// DefaultType is the type of the classes and volumes that name none.
-const DefaultType = "nfs"
-
 // Types are the types that sharevol serves.
 var Types = Table{nfs}
 
@@ -35,15 +32,19 @@ type Type struct {
 	FSTypes []string
 	// Magic is its number in the f_type of statfs(2).
 	Magic int64
+	// VersionOption is the option in mountinfo whose value is the version of its protocol;
+	// empty for none.
+	VersionOption string
 	// Source is what mount(8) takes for a directory of a share.
 	Source func(s volume.Share, dir volume.SubDir) string
-	// Shows reports whether a mount of this type whose source mountinfo shows as shown can be the one
-	// that was made with source.
+	// Shows reports whether a mount of this type that was made with source can have the
+	// source shown in mountinfo.
 	Shows func(shown, source string) bool
 	// Helper is the program that mount(8) runs for the type, if that program can be run
 	// in its place; see mount.Spec.
 	Helper string
-	// Stale is the error of a mount that will never work again, whatever its server does.
+	// Stale is the error of a mount whose server no longer knows what is mounted: only a new
+	// mount helps.
 	Stale syscall.Errno
 	// Options are its rules for mount options.
 	Options OptionRules
@@ -60,6 +61,17 @@ func (t Type) Mount(s volume.Share, dir volume.SubDir, options []string) mount.S
 
 // mounts reports whether l is a mount of this type.
 func (t Type) mounts(l mount.Layer) bool { return slices.Contains(t.FSTypes, l.FSType) }
+
+// Version returns the version of the protocol, by the file system's options in mountinfo;
+// empty if they show none.
+func (t Type) Version(options string) string {
+	for option := range strings.SplitSeq(options, ",") {
+		if name, value, _ := strings.Cut(option, "="); name != "" && name == t.VersionOption {
+			return value
+		}
+	}
+	return ""
+}
 
 // CheckRoot returns an error unless a file system of this type is mounted on path. It asks
 // its server, and blocks for as long as that does not answer.

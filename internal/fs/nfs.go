@@ -10,11 +10,12 @@ import (
 
 // nfs is NFS of all versions, with the Linux kernel's client and mount.nfs of nfs-utils.
 var nfs = Type{
-	Name:       DefaultType,
-	Parameters: []string{volume.AttrServer, volume.AttrShare},
-	Share:      volume.ServerAndShare,
-	FSTypes:    []string{"nfs", "nfs4"},
-	Magic:      0x6969, // NFS_SUPER_MAGIC of linux/magic.h
+	Name:          "nfs",
+	Parameters:    []string{volume.AttrServer, volume.AttrShare},
+	Share:         volume.ServerAndShare,
+	FSTypes:       []string{"nfs", "nfs4"},
+	Magic:         0x6969, // NFS_SUPER_MAGIC of linux/magic.h
+	VersionOption: "vers",
 	// A share's text is what mount.nfs takes: SERVER:/PATH, an IPv6 address in brackets.
 	Source: func(s volume.Share, dir volume.SubDir) string {
 		s.Path = path.Join(s.Path, string(dir))

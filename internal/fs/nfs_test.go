@@ -69,6 +69,20 @@ func TestWhatMountinfoShowsOfNFS(t *testing.T) {
 	}
 }
 
+// As mountinfo shows the options of a superblock.
+func TestVersionOfNFS(t *testing.T) {
+	for options, want := range map[string]string{
+		"rw,vers=4.2,rsize=1048576,namlen=255,hard": "4.2", "rw,vers=3,mountvers=3": "3", "": "", "rw,nfsvers=4": "", "vers": "",
+	} {
+		if got := nfs.Version(options); got != want {
+			t.Errorf("%s: %q, want %q", options, got, want)
+		}
+	}
+	if got := (Type{}).Version("rw,vers=4.2,=x"); got != "" {
+		t.Errorf("of a type without versions: %q", got)
+	}
+}
+
 // A local directory that shows where a share should be mounted.
 func TestCheckRoot(t *testing.T) {
 	if err := nfs.CheckRoot(t.TempDir()); err == nil || !strings.Contains(err.Error(), "no share of type nfs is mounted") {
