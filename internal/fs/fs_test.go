@@ -29,8 +29,8 @@ var second = Type{
 	Options: OptionRules{Refused: []string{"log-file"}, Always: []string{"acl"}},
 }
 
-// two is a table as it will be: NFS is the default still.
-var two = Table{nfs, second}
+// Tables of one and of two types, whatever Types has. NFS is the default of both.
+var one, two = Table{nfs}, Table{nfs, second}
 
 func TestTypeOfAClass(t *testing.T) {
 	nfsShare := volume.Share{Server: "nfs", Path: "/srv"}
@@ -40,15 +40,15 @@ func TestTypeOfAClass(t *testing.T) {
 		share      volume.Share
 		faults     string
 	}{
-		"no type":     {Types, map[string]string{"server": "nfs", "share": "/srv"}, nfsShare, ""},
-		"empty type":  {Types, map[string]string{"type": "", "server": "nfs", "share": "/srv"}, nfsShare, ""},
-		"nfs":         {Types, map[string]string{"Type": "nfs", "server": "nfs", "share": "/srv"}, nfsShare, ""}, // one form, so that it is one share
-		"unknown":     {Types, map[string]string{"type": "smb", "server": "nfs", "share": "/srv"}, volume.Share{}, `parameters[type]: Unsupported value: "smb": supported values: "nfs"`},
-		"letter case": {Types, map[string]string{"type": "NFS", "server": "nfs", "share": "/srv"}, volume.Share{}, `parameters[type]: Unsupported value: "NFS": supported values: "nfs"`},
-		"a source":    {Types, map[string]string{"server": "nfs", "share": "/srv", "Source": "nfs:/srv"}, nfsShare, `parameters[source]: Forbidden: type nfs takes server and share`},
-		"only a source": {Types, map[string]string{"source": "nfs:/srv"}, volume.Share{},
+		"no type":     {one, map[string]string{"server": "nfs", "share": "/srv"}, nfsShare, ""},
+		"empty type":  {one, map[string]string{"type": "", "server": "nfs", "share": "/srv"}, nfsShare, ""},
+		"nfs":         {one, map[string]string{"Type": "nfs", "server": "nfs", "share": "/srv"}, nfsShare, ""}, // one form, so that it is one share
+		"unknown":     {one, map[string]string{"type": "smb", "server": "nfs", "share": "/srv"}, volume.Share{}, `parameters[type]: Unsupported value: "smb": supported values: "nfs"`},
+		"letter case": {one, map[string]string{"type": "NFS", "server": "nfs", "share": "/srv"}, volume.Share{}, `parameters[type]: Unsupported value: "NFS": supported values: "nfs"`},
+		"a source":    {one, map[string]string{"server": "nfs", "share": "/srv", "Source": "nfs:/srv"}, nfsShare, `parameters[source]: Forbidden: type nfs takes server and share`},
+		"only a source": {one, map[string]string{"source": "nfs:/srv"}, volume.Share{},
 			`parameters[server]: Required value: the NFS server's name or address; parameters[share]: Required value: the path that the server exports; parameters[source]: Forbidden: type nfs takes server and share`},
-		"one fault of two": {Types, map[string]string{"server": "nfs", "share": "srv"}, volume.Share{}, `parameters[share]: Invalid value: "srv": must be an absolute path on the server, for example /srv/volumes`},
+		"one fault of two": {one, map[string]string{"server": "nfs", "share": "srv"}, volume.Share{}, `parameters[share]: Invalid value: "srv": must be an absolute path on the server, for example /srv/volumes`},
 
 		"two, nfs":     {two, map[string]string{"server": "nfs", "share": "/srv"}, nfsShare, ""},
 		"two, second":  {two, map[string]string{"type": "second", "source": "s:/a"}, volume.Share{Type: "second", Server: "s", Path: "/a"}, ""},
@@ -121,11 +121,11 @@ func TestAttributesOfEachType(t *testing.T) {
 		}
 	}
 	attributes := map[string]string{"type": "nfs", "server": "nfs", "share": "/srv"}
-	if d, errs := volume.DirectoryFromAttributes(attributes, field.NewPath("x"), Types.Share); len(errs) > 0 || d.Share != (volume.Share{Server: "nfs", Path: "/srv"}) {
+	if d, errs := volume.DirectoryFromAttributes(attributes, field.NewPath("x"), one.Share); len(errs) > 0 || d.Share != (volume.Share{Server: "nfs", Path: "/srv"}) {
 		t.Errorf("%v, %v", d, errs)
 	}
 	attributes["type"] = "second"
-	if _, errs := volume.DirectoryFromAttributes(attributes, field.NewPath("x"), Types.Share); len(errs) != 1 || errs[0].Field != "x[type]" {
+	if _, errs := volume.DirectoryFromAttributes(attributes, field.NewPath("x"), one.Share); len(errs) != 1 || errs[0].Field != "x[type]" {
 		t.Errorf("%v", errs)
 	}
 }
@@ -136,7 +136,7 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%q: %s, %v", name, got.Name, err)
 		}
 	}
-	if got, err := Types.Lookup("second"); err == nil || got.Name != "" || !strings.Contains(err.Error(), "nfs") {
+	if got, err := one.Lookup("second"); err == nil || got.Name != "" || !strings.Contains(err.Error(), "nfs") {
 		t.Errorf("%s, %v", got.Name, err)
 	}
 }
