@@ -135,9 +135,9 @@ func TestLinksOnlyWhatItNeeds(t *testing.T) {
 		"github.com/beorn7/perks/",                     // client_golang's, this and the next two
 		"github.com/cespare/xxhash/v2",
 		"github.com/munnerz/goautoneg",
-		"github.com/go-logr/logr",       // klog's
-		"github.com/moby/sys/mountinfo", // mount-utils'
-		"github.com/prometheus/",        // client_golang: /metrics, for 1 MB of program
+		"github.com/go-logr/logr", // klog's
+		"github.com/moby/sys/mountinfo",
+		"github.com/prometheus/", // client_golang: /metrics, for 1 MB of program
 		"golang.org/x/",
 		"google.golang.org/genproto/googleapis/rpc/", // grpc's
 		"google.golang.org/grpc",
@@ -147,13 +147,13 @@ func TestLinksOnlyWhatItNeeds(t *testing.T) {
 		"k8s.io/apimachinery/pkg/util/validation/field",
 		"k8s.io/klog/v2",
 		"k8s.io/kubelet/pkg/apis/pluginregistration/v1/", // kubelet's registration API: its messages, no more
-		"k8s.io/mount-utils",
-		"k8s.io/utils/", // mount-utils'
 		"sharevol.dev/sharevol/internal/cli",
 		"sharevol.dev/sharevol/internal/csiserver",
+		"sharevol.dev/sharevol/internal/fs",
 		"sharevol.dev/sharevol/internal/health",
-		"sharevol.dev/sharevol/internal/nfsmount",
+		"sharevol.dev/sharevol/internal/mount",
 		"sharevol.dev/sharevol/internal/node",
+		"sharevol.dev/sharevol/internal/process",
 		"sharevol.dev/sharevol/internal/processors",
 		"sharevol.dev/sharevol/internal/registration",
 		"sharevol.dev/sharevol/internal/volume",

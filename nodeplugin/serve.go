@@ -11,8 +11,9 @@ import (
 	"k8s.io/klog/v2"
 
 	"sharevol.dev/sharevol/internal/csiserver"
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/health"
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 	"sharevol.dev/sharevol/internal/node"
 )
 
@@ -40,15 +41,15 @@ func serve(ctx context.Context, config Config) error {
 		return errors.Join(err, calls.Close())
 	}
 	metrics := node.NewMetrics(version)
-	mounter := nfsmount.New(nfsmount.Options{Exclusive: true, Unmounted: metrics.Unmounted})
-	// Beside its socket is where the program may write.
+	mounter := mount.New(mount.Options{Helpers: fs.Types.Helpers(), Exclusive: true, Unmounted: metrics.Unmounted})
+	// The program may write beside its socket.
 	server := node.New(mounter, node.Options{NodeID: config.NodeID, KubeletDir: config.KubeletDir, TrialDir: filepath.Dir(socket)})
 	metrics.Watch(server)
 	klog.InfoS("Starting", "version", version, "driver", config.DriverName, "node", config.NodeID, "socket", socket)
 	served := make(chan error, 1)
 	go func() {
 		defer cancel()
-		// Through the socket, so that a server that hangs is found out.
+		// Through the socket, so that a server that hangs fails the probe.
 		alive := func(ctx context.Context) error { return csiserver.Alive(ctx, socket) }
 		ready := func(ctx context.Context) error { return csiserver.Probe(ctx, socket) }
 		served <- health.Serve(ctx, probes, health.Options{Healthy: alive, Ready: ready, Metrics: metrics.Handler()})
@@ -62,14 +63,14 @@ func serve(ctx context.Context, config Config) error {
 	go func() {
 		defer close(tidied)
 		if err := server.Tidy(ctx); err != nil {
-			klog.ErrorS(err, "Something of an earlier run is left")
+			klog.ErrorS(err, "Cleanup after the previous run failed")
 		}
 	}()
 	identity := node.NewIdentity(config.DriverName, version, mounter)
 	called, end := giveBack(giveBackAfter, debug.FreeOSMemory)
 	defer end()
-	err = csiserver.Serve(ctx, calls, csiserver.Services{Identity: identity, Node: server, Call: func(method string, code codes.Code, d time.Duration) {
-		metrics.Call(method, code, d)
+	err = csiserver.Serve(ctx, calls, csiserver.Services{Identity: identity, Node: server, ObserveCall: func(method string, code codes.Code, d time.Duration) {
+		metrics.ObserveCall(method, code, d)
 		called(method)
 	}})
 	cancel()

@@ -13,8 +13,9 @@ import (
 
 	"sharevol.dev/sharevol/internal/check"
 	"sharevol.dev/sharevol/internal/cli"
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/kubeclient"
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 // checkCommand is the first argument of the program when it is to check and not to serve.
@@ -124,7 +125,7 @@ func (c *CheckConfig) options() (check.Options, error) {
 		Shares: c.Shares, Premounted: c.serving.Premounted, SizeTime: c.SizeTime,
 	}
 	if c.Shares && len(c.serving.Premounted) == 0 {
-		mounter := nfsmount.New(nfsmount.Options{})
+		mounter := mount.New(mount.Options{Helpers: fs.Types.Helpers()})
 		err := mounter.Check()
 		if os.Geteuid() != 0 {
 			err = errors.Join(err, errors.New("it takes root"))

@@ -156,16 +156,12 @@ func (p *premounted) String() string { return "" }
 func (p *premounted) Set(value string) error {
 	const form = "must be SERVER:/SHARE=/PATH, for example nfs.example.com:/srv/volumes=/shares/volumes"
 	source, path, found := strings.Cut(value, "=/")
-	server, exported, colon := strings.Cut(source, ":/")
-	if !found || !colon {
+	if !found {
 		return errors.New(form)
 	}
 	path = "/" + path
-	var share volume.Share
-	var errs [2]error
-	share.Server, errs[0] = volume.ParseServer(server)
-	share.Path, errs[1] = volume.ParseSharePath("/" + exported)
-	if err := errors.Join(errs[:]...); err != nil {
+	share, err := volume.ParseShare(source)
+	if err != nil {
 		return fmt.Errorf("%s: %w", form, err)
 	}
 	if path != filepath.Clean(path) || path == "/" {

@@ -16,9 +16,10 @@ import (
 	"sharevol.dev/sharevol/internal/controller"
 	"sharevol.dev/sharevol/internal/election"
 	"sharevol.dev/sharevol/internal/events"
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/health"
 	"sharevol.dev/sharevol/internal/kubeclient"
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 	"sharevol.dev/sharevol/internal/provision"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/volume"
@@ -99,7 +100,7 @@ func (p *program) connect(ctx context.Context) (err error) {
 		},
 	}
 	if len(p.config.Premounted) == 0 {
-		mounter := nfsmount.New(nfsmount.Options{})
+		mounter := mount.New(mount.Options{Helpers: fs.Types.Helpers()})
 		if err := mounter.Check(); err != nil {
 			return fmt.Errorf("shares can't be mounted (--premounted serves without mounting): %w", err)
 		}

@@ -182,7 +182,7 @@ func describeVolume(state volumeState) Volume {
 }
 
 func shareName(s volume.Share) string {
-	if s.Server == "" || s.Path == "" {
+	if s == (volume.Share{}) {
 		return ""
 	}
 	return s.String()

@@ -10,6 +10,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -46,7 +47,7 @@ func TestRefusedMountOptionsMountNothing(t *testing.T) {
 	f.run()
 	for _, call := range f.mounter.Calls() {
 		for _, o := range call.Options {
-			if err := volume.CheckMountOption(o); err != nil {
+			if err := fs.Types.Options(volume.Share{}).Check(o); err != nil {
 				t.Errorf("mounted %s with %q: %v", call.Source, strings.Join(call.Options, ","), err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/share/dirs"
 )
 
@@ -23,10 +24,11 @@ const (
 // describe adds to the report what the share is like.
 func (s *shareState) describe() {
 	d, r := s.description, s.report
-	r.NFSVersion, r.ID = d.NFSVersion, d.ShareID
+	of, _ := fs.Types.Lookup(s.share.Type) // or it would not have been mounted
+	r.NFSVersion, r.ID = of.Version(d.MountOptions), d.ShareID
 	r.Bytes, r.FreeBytes, r.Inodes, r.FreeInodes = d.Space.Bytes, d.Space.FreeBytes, d.Space.Inodes, d.Space.FreeInodes
-	if r.Premounted != "" && !d.NFS {
-		s.fault("%s is on no NFS share: nothing seems to be mounted there", r.Premounted)
+	if r.Premounted != "" && d.Magic != of.Magic {
+		s.fault("%s is not on a share of type %s: nothing seems to be mounted there", r.Premounted, of.Name)
 	}
 	if d.Fault != "" {
 		s.fault("what sharevol keeps on the share can't be read: %s", d.Fault)

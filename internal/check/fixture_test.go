@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"sharevol.dev/sharevol/internal/cluster"
-	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
+	"sharevol.dev/sharevol/internal/mount/fakemount"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
@@ -112,7 +112,8 @@ func (f *fixture) runIn(ctx context.Context) (*Report, error) {
 		if layers, _ := f.mounter.Layers(call.Target); len(layers) > 0 {
 			f.t.Errorf("still mounted: %v", layers)
 		}
-		if options := call.Options; options[len(options)-1] != "ro" {
+		// Of contradicting options the last one counts.
+		if options := call.Options; !slices.Contains(options, "ro") || slices.Index(options, "ro") < slices.Index(options, "rw") {
 			f.t.Errorf("mounted with %v", options)
 		}
 	}
@@ -184,7 +185,7 @@ func (h fixed) Do(ctx context.Context, name string, arguments, result any) error
 }
 
 func (h fixed) describe(d *dirs.Description) {
-	d.NFS, d.NFSVersion = true, "4.2"
+	d.Magic, d.MountOptions = 0x6969, "rw,vers=4.2,hard"
 	d.Space = dirs.Space{Bytes: 100 << 30, FreeBytes: 60 << 30, Inodes: 1000, FreeInodes: 900}
 	if space, set := h.fixture.space[h.source]; set {
 		d.Space = space

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
-	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
+	"sharevol.dev/sharevol/internal/mount"
+	"sharevol.dev/sharevol/internal/mount/fakemount"
 )
 
 func TestRoomsOfChecksThatWereKilledAreSwept(t *testing.T) {
@@ -17,7 +17,7 @@ func TestRoomsOfChecksThatWereKilledAreSwept(t *testing.T) {
 	for whose, room := range map[string]string{"live": live.path, "killed": filepath.Join(base, "check-killed"), "provisioner": filepath.Join(base, "0123456789abcdef")} {
 		target := filepath.Join(room, "share")
 		must(t, os.MkdirAll(target, 0o700))
-		mounter.Put(target, nfsmount.Layer{Source: "nfs:/srv", FSType: "nfs4"})
+		mounter.Put(target, mount.Layer{Source: "nfs:/srv", FSType: "nfs4"})
 		mounted[whose] = target
 	}
 	must(t, os.Symlink(filepath.Dir(mounted["provisioner"]), filepath.Join(base, "check-link")))

@@ -13,6 +13,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"sharevol.dev/sharevol/internal/cluster"
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/volume"
@@ -54,7 +55,7 @@ func count(n int, one, several string) string {
 // addWay adds a way that the provisioner would take. Of one with other options, the class
 // or the volume says what is wrong with it.
 func (s *shareState) addWay(w way) {
-	if slices.ContainsFunc(w.options, func(option string) bool { return volume.CheckMountOption(option) != nil }) {
+	if len(fs.Types.Options(s.share).CheckAll(w.options, nil)) > 0 {
 		return
 	}
 	if len(s.ways) < mostWays && !slices.ContainsFunc(s.ways, func(other way) bool { return other.key == w.key }) {
@@ -67,7 +68,7 @@ func (s *shareState) addWay(w way) {
 func (c *check) shares(serves func(volume.Share) bool) []*shareState {
 	all := map[volume.Share]*shareState{}
 	add := func(s volume.Share, w way) {
-		if s.Server == "" || s.Path == "" || !serves(s) {
+		if s == (volume.Share{}) || !serves(s) {
 			return
 		}
 		if all[s] == nil {
@@ -90,7 +91,7 @@ func (c *check) shares(serves func(volume.Share) bool) []*shareState {
 		options := state.ours.MountOptions
 		w := way{of: "volume " + state.name + " says", options: options, key: strings.Join(options, ",") + secretOf(state.object)}
 		w.ref = func(ctx context.Context) (share.Ref, error) {
-			options, err := cluster.MountOptions(ctx, c.options.Client, options, cluster.DeletionSecret(state.object))
+			options, err := cluster.MountOptions(ctx, c.options.Client, state.ours.Share, options, cluster.DeletionSecret(state.object))
 			return share.Ref{Share: state.ours.Share, MountOptions: options}, err
 		}
 		add(state.ours.Share, w)

@@ -1,5 +1,5 @@
-// Package cli reads the flags of both programs, so that every fault of a command
-// line is named at once, with what is allowed.
+// Package cli reads the flags of both programs. One error lists every fault of a command
+// line, with what is allowed.
 package cli
 
 import (
@@ -14,7 +14,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Program says what a program is, for --help and --version.
+// Program describes a program, for --help and --version.
 type Program struct {
 	Name    string
 	Purpose string // one sentence
@@ -25,13 +25,13 @@ type Program struct {
 type Config interface {
 	// AddFlags adds the program's own flags, with their defaults.
 	AddFlags(*flag.FlagSet)
-	// Validate names every fault that no single flag shows.
+	// Validate returns every fault that no single flag shows.
 	Validate() error
 }
 
 // Read reads a command line into config, with --help, --version and klog's -v. Its
-// error names every fault. It returns false where the program has nothing more to
-// do, because it was asked only for its help or version, which are on stdout then.
+// error lists every fault. It returns false where the command line asks only for help or
+// version, which it has printed to stdout.
 func Read(program Program, config Config, args []string, stdout io.Writer) (proceed bool, err error) {
 	flags := flag.NewFlagSet(program.Name, flag.ContinueOnError)
 	config.AddFlags(flags)
@@ -54,7 +54,7 @@ func Read(program Program, config Config, args []string, stdout io.Writer) (proc
 	return true, nil
 }
 
-// parse reads args into flags. Its error names every fault, except that it is
+// parse reads args into flags. Its error lists every fault, except that it is
 // flag.ErrHelp alone where help was asked for.
 func parse(flags *flag.FlagSet, args []string) error {
 	// What Parse of the standard library prints would come before our own words.
@@ -65,15 +65,15 @@ func parse(flags *flag.FlagSet, args []string) error {
 		if rest := flags.Args(); len(rest) < len(args) || len(args) == 0 {
 			args = rest // what follows the faulty flag
 		} else if err != nil {
-			args = args[1:] // it was no flag at all, and is still there
+			args = args[1:] // not a flag at all, which Parse has left there
 		}
 		switch {
 		case errors.Is(err, flag.ErrHelp):
 			return err
 		case err != nil:
 			faults = append(faults, err)
-		case len(args) > 0: // parsing stops at the first word that is no flag
-			faults = append(faults, fmt.Errorf("unexpected argument %q: only flags are taken", args[0]))
+		case len(args) > 0: // parsing stops at the first word that is not a flag
+			faults = append(faults, fmt.Errorf("unexpected argument %q: only flags are allowed", args[0]))
 			args = args[1:]
 		default:
 			return errors.Join(faults...)
@@ -119,7 +119,7 @@ func (n *number) Set(value string) error {
 // of a CSIDriver (a DNS subdomain, RFC 1123).
 var driverName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
 
-// CheckDriverName says what is wrong with the value of --driver-name, if anything.
+// CheckDriverName returns what is wrong with the value of --driver-name.
 func CheckDriverName(value string) error {
 	if len(value) > 63 || !driverName.MatchString(value) {
 		return fmt.Errorf("--driver-name=%q: must be a domain name of at most 63 lower-case letters, digits, dots and dashes, for example csi.example.com", value)
@@ -127,7 +127,7 @@ func CheckDriverName(value string) error {
 	return nil
 }
 
-// CheckAddress says what is wrong with the value of an address flag, if anything.
+// CheckAddress returns what is wrong with the value of an address flag.
 func CheckAddress(name, value string) error {
 	_, port, err := net.SplitHostPort(value)
 	if err == nil {

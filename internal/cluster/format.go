@@ -9,6 +9,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -94,7 +95,7 @@ type csiFormat struct {
 func (f csiFormat) Provisioner() string { return f.driver }
 
 func (f csiFormat) ReadClass(parameters map[string]string, mountOptions []string) (volume.Class, field.ErrorList) {
-	return volume.ParseClass(parameters, mountOptions, f.onDelete)
+	return fs.Types.ParseClass(parameters, mountOptions, f.onDelete)
 }
 
 func (f csiFormat) Write(pv *v1.PersistentVolume, vol volume.Volume, publish *volume.SecretRef) {
@@ -118,16 +119,16 @@ func (f csiFormat) Read(pv *v1.PersistentVolume) (Existing, error) {
 	path := source.Child("volumeAttributes")
 	var errs field.ErrorList
 	if e.Adopted {
-		e.Volume, errs = volume.FromForeign(csi.VolumeHandle, csi.VolumeAttributes, f.onDelete, source)
-	} else if e.Volume, errs = volume.FromAttributes(csi.VolumeAttributes, path); pv.Annotations[AnnShareID] == "" {
+		e.Volume, errs = volume.FromAdopted(csi.VolumeHandle, csi.VolumeAttributes, f.onDelete, source)
+	} else if e.Volume, errs = volume.FromAttributes(csi.VolumeAttributes, path, fs.Types.Share); pv.Annotations[AnnShareID] == "" {
 		errs = append(errs, field.Required(field.NewPath("metadata", "annotations").Key(AnnShareID), "tells which share the directory was made on"))
 	}
 	if e.SubDir == "" && len(errs) == 0 {
 		errs = append(errs, field.Required(path.Key("subDir"), "the share root itself is never removed"))
 	}
-	more, optionErrs := volume.MountOptionsFromAttributes(csi.VolumeAttributes, path)
+	more, optionErrs := volume.MountOptionsFromAttributes(csi.VolumeAttributes, path, fs.Types.Options(e.Share).Check)
 	e.MountOptions = append(slices.Clone(pv.Spec.MountOptions), more...)
-	return e, Invalid(append(append(errs, optionErrs...), checkMountOptions(pv)...))
+	return e, Invalid(append(append(errs, optionErrs...), checkMountOptions(pv, e.Share)...))
 }
 
 // isAdopted reports whether csi-driver-nfs made pv. Nobody but sharevol makes volumes of
@@ -147,7 +148,7 @@ type nfsFormat struct {
 func (f nfsFormat) Provisioner() string { return f.Name }
 
 func (f nfsFormat) ReadClass(parameters map[string]string, mountOptions []string) (volume.Class, field.ErrorList) {
-	return f.ParseClass(parameters, mountOptions)
+	return fs.Types.ParseAdopted(f.Adoption, parameters, mountOptions)
 }
 
 func (f nfsFormat) Write(pv *v1.PersistentVolume, vol volume.Volume, _ *volume.SecretRef) {
@@ -172,7 +173,7 @@ func (f nfsFormat) Read(pv *v1.PersistentVolume) (Existing, error) {
 	if e.OnDelete, err = f.policy(pv); err != nil {
 		return e, err
 	}
-	return e, Invalid(checkMountOptions(pv))
+	return e, Invalid(checkMountOptions(pv, e.Share))
 }
 
 // policy is what pv says, if sharevol made it, or its class does. Without a class of
@@ -200,14 +201,8 @@ func (f nfsFormat) policy(pv *v1.PersistentVolume) (volume.OnDelete, error) {
 	return policy, nil
 }
 
-func checkMountOptions(pv *v1.PersistentVolume) field.ErrorList {
-	var errs field.ErrorList
-	for i, option := range pv.Spec.MountOptions {
-		if err := volume.CheckMountOption(option); err != nil {
-			errs = append(errs, field.Invalid(field.NewPath("spec", "mountOptions").Index(i), option, err.Error()))
-		}
-	}
-	return errs
+func checkMountOptions(pv *v1.PersistentVolume, s volume.Share) field.ErrorList {
+	return fs.Types.Options(s).CheckAll(pv.Spec.MountOptions, field.NewPath("spec", "mountOptions"))
 }
 
 // Invalid returns one error that names every fault of some object, nil if there is none.

@@ -7,6 +7,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -55,12 +56,12 @@ func (all Formats) Inspect(pv *v1.PersistentVolume) (Inspection, bool) {
 
 func inspectStatic(pv *v1.PersistentVolume) Inspection {
 	path := field.NewPath("spec", "csi", "volumeAttributes")
-	directory, errs := volume.DirectoryFromAttributes(pv.Spec.CSI.VolumeAttributes, path)
-	more, optionErrs := volume.MountOptionsFromAttributes(pv.Spec.CSI.VolumeAttributes, path)
+	directory, errs := volume.DirectoryFromAttributes(pv.Spec.CSI.VolumeAttributes, path, fs.Types.Share)
+	more, optionErrs := volume.MountOptionsFromAttributes(pv.Spec.CSI.VolumeAttributes, path, fs.Types.Options(directory.Share).Check)
 	return Inspection{
 		Kind: KindStatic, Volume: volume.Volume{Directory: directory, OnDelete: volume.Retain},
 		MountOptions: append(slices.Clone(pv.Spec.MountOptions), more...),
-		Fault:        Invalid(append(append(errs, optionErrs...), checkMountOptions(pv)...)),
+		Fault:        Invalid(append(append(errs, optionErrs...), checkMountOptions(pv, directory.Share)...)),
 	}
 }
 

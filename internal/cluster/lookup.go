@@ -98,4 +98,4 @@ func (c *Cluster) ShareID(s volume.Share) string {
 // SameShare reports whether two shares have one server's name and one path.
 func SameShare(a, b volume.Share) bool { return shareKey(a) == shareKey(b) }
 
-func shareKey(s volume.Share) string { return volume.CanonicalServer(s.Server) + ":" + s.Path }
+func shareKey(s volume.Share) string { return s.Canonical().String() }

@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -25,7 +26,7 @@ func isRetained(pv *v1.PersistentVolume) bool {
 	if pv.Spec.CSI == nil {
 		return pv.Annotations[AnnOnDelete] == string(volume.Retain)
 	}
-	vol, errs := volume.FromAttributes(pv.Spec.CSI.VolumeAttributes, nil)
+	vol, errs := volume.FromAttributes(pv.Spec.CSI.VolumeAttributes, nil, fs.Types.Share)
 	return len(errs) == 0 && vol.OnDelete == volume.Retain
 }
 
@@ -74,9 +75,9 @@ func (n Names) DirectoryOf(pv *v1.PersistentVolume) (volume.Directory, bool) {
 				return d, true
 			}
 		}
-		return volume.LocationFromAttributes(map[string]string{"server": pv.Spec.NFS.Server, "share": pv.Spec.NFS.Path})
+		return volume.LocationFromAttributes(map[string]string{"server": pv.Spec.NFS.Server, "share": pv.Spec.NFS.Path}, fs.Types.Share)
 	case pv.Spec.CSI != nil:
-		if d, ok := volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes); ok {
+		if d, ok := volume.LocationFromAttributes(pv.Spec.CSI.VolumeAttributes, fs.Types.Share); ok {
 			return d, true
 		}
 		v, err := volume.ParseHandle(pv.Spec.CSI.VolumeHandle)

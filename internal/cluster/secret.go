@@ -9,15 +9,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
 // secretKey is the key of a secret that holds mount options, separated by commas.
 const secretKey = "mountOptions"
 
-// MountOptions returns options, those of a class or volume, with those of a secret, if
-// there is one. No error shows what is in the secret.
-func MountOptions(ctx context.Context, client kubernetes.Interface, options []string, secret *volume.SecretRef) ([]string, error) {
+// MountOptions returns how to mount a share: with options, those of a class or volume, and
+// those of a secret, if there is one. No error shows what is in the secret.
+func MountOptions(ctx context.Context, client kubernetes.Interface, s volume.Share, options []string, secret *volume.SecretRef) ([]string, error) {
 	if secret == nil {
 		return options, nil
 	}
@@ -30,7 +31,7 @@ func MountOptions(ctx context.Context, client kubernetes.Interface, options []st
 	if !found {
 		return nil, fmt.Errorf("%s has no key %s", what, secretKey)
 	}
-	more, err := volume.ParseMountOptions(string(value))
+	more, err := fs.Types.Options(s).ParseSecret(string(value))
 	if err != nil {
 		return nil, fmt.Errorf("%s, key %s: %w", what, secretKey, err)
 	}

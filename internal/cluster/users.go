@@ -71,11 +71,11 @@ func (c *Cluster) CheckNoShare(ctx context.Context, d volume.Directory) error {
 	}
 	for s, by := range served {
 		root := volume.Directory{Share: s}.Full()
-		if s.Path == "" || s.Server == "" || root != d.Full() && !strings.HasPrefix(root, d.Full()+"/") {
+		if s == (volume.Share{}) || root != d.Full() && !strings.HasPrefix(root, d.Full()+"/") {
 			continue
 		}
 		if same, err := c.servers.same(ctx, d.Share.Server, s.Server); err != nil || same {
-			return errors.Join(fmt.Errorf("%s is or holds the share %s of %s", d.Source(), s, by), err)
+			return errors.Join(fmt.Errorf("%s is or holds the share %s of %s", d.DisplayPath(), s, by), err)
 		}
 	}
 	return nil
@@ -100,10 +100,10 @@ func (c *Cluster) firstUser(ctx context.Context, found []*v1.PersistentVolume, d
 		case apierrors.IsNotFound(err):
 			continue
 		case err != nil:
-			return fmt.Errorf("can't tell whether volume %s still uses %s: %w", other.Name, d.Source(), err)
+			return fmt.Errorf("can't tell whether volume %s still uses %s: %w", other.Name, d.DisplayPath(), err)
 		}
 		theirs, _ := c.DirectoryOf(live)
-		return fmt.Errorf("%s %w %s (%s), whose data is at %s", d.Source(), ErrInUse, other.Name, live.Status.Phase, theirs.Source())
+		return fmt.Errorf("%s %w %s (%s), whose data is at %s", d.DisplayPath(), ErrInUse, other.Name, live.Status.Phase, theirs.DisplayPath())
 	}
 	return nil
 }

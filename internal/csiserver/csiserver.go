@@ -1,5 +1,5 @@
-// Package csiserver serves CSI services on a unix socket: it replaces a stale
-// socket, logs each call without its secrets, and stops gracefully.
+// Package csiserver serves CSI services on a unix socket: it replaces a socket that a killed
+// process left, logs each call without its secrets, and stops gracefully.
 package csiserver
 
 import (
@@ -49,11 +49,11 @@ func SocketPath(endpoint string) (string, error) {
 type Socket struct {
 	*net.UnixListener
 	path string
-	made fs.FileInfo // its own file: another one may be in its place by now
+	made fs.FileInfo // its own file: another one may have taken its place
 }
 
 // Listen opens the unix socket at path, for its owner only, in place of one that a
-// killed process left there. Anything else at path is left alone and is an error.
+// killed process left there. Anything else at path stays and is an error.
 func Listen(path string) (*Socket, error) {
 	info, err := os.Lstat(path)
 	switch {
@@ -61,10 +61,10 @@ func Listen(path string) (*Socket, error) {
 	case err != nil:
 		return nil, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, fmt.Errorf("%s exists and is not a socket: left alone", path)
+		return nil, fmt.Errorf("%s exists and is not a socket; it was not changed: move it away", path)
 	default:
 		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("replace the stale socket: %w", err)
+			return nil, fmt.Errorf("replace the socket of an earlier run: %w", err)
 		}
 	}
 	// The socket's file gets the mode of the descriptor that is bound to it (less umask),
@@ -87,18 +87,18 @@ func Listen(path string) (*Socket, error) {
 	return &Socket{UnixListener: listener, path: path, made: made}, nil
 }
 
-// Check says whether the socket can be found at its path. The error matches
+// Check returns an error unless the socket is still at its path. It matches
 // fs.ErrNotExist if nothing is there, and is another one if something else is.
 func (s *Socket) Check() error {
 	info, err := os.Lstat(s.path)
 	if err == nil && !os.SameFile(info, s.made) {
-		err = fmt.Errorf("something else was put in the place of the socket %s", s.path)
+		err = fmt.Errorf("another process replaced the socket %s", s.path)
 	}
 	return err
 }
 
-// Remove removes the socket's file, but nothing that is in its place by now. Nobody
-// finds the socket any more then; who has found it goes on.
+// Remove removes the socket's file, but nothing that has taken its place. New connections
+// fail then; those that are open go on.
 func (s *Socket) Remove() error {
 	// While the socket is open, no other file gets its number.
 	if s.Check() != nil {
@@ -117,9 +117,9 @@ func (s *Socket) Close() error { return errors.Join(s.Remove(), s.UnixListener.C
 type Services struct {
 	Identity csi.IdentityServer
 	Node     csi.NodeServer
-	// Call, when not nil, is told of each call when it is over: its full method
-	// ("/csi.v1.Node/NodePublishVolume"), how it ended and how long it took.
-	Call func(method string, code codes.Code, d time.Duration)
+	// ObserveCall, when not nil, is called after each call with its full method
+	// ("/csi.v1.Node/NodePublishVolume"), its code and its duration.
+	ObserveCall func(method string, code codes.Code, d time.Duration)
 }
 
 // connectionBuffer is what a connection reads and writes at once, in bytes. Calls are
@@ -131,8 +131,8 @@ const connectionBuffer = 4 << 10
 // for 5 s, ends the contexts of those that have not, and removes the socket. It
 // returns nil when ctx ended.
 func Serve(ctx context.Context, listener net.Listener, services Services) error {
-	// A call that is cut off still ends in order: what it runs is killed, what it half did undone.
-	// A connection that says nothing would hold up the stop for two minutes.
+	// A call that is cut off still ends in order: it kills what it runs, and undoes what it half did.
+	// A connection on which nothing is sent would hold up the stop for two minutes.
 	server := grpc.NewServer(grpc.ChainUnaryInterceptor(services.observe, logCalls, limit, recoverPanics), grpc.WaitForHandlers(true),
 		grpc.ConnectionTimeout(stopGrace), grpc.ReadBufferSize(connectionBuffer), grpc.WriteBufferSize(connectionBuffer))
 	csi.RegisterIdentityServer(server, services.Identity)
@@ -155,7 +155,7 @@ func Serve(ctx context.Context, listener net.Listener, services Services) error 
 }
 
 // Probe calls the identity service on the socket at path, as kubelet would. The
-// error says why the service does not answer or is not ready.
+// error has the reason why the service does not answer or is not ready.
 func Probe(ctx context.Context, path string) error {
 	conn, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -173,7 +173,7 @@ func Probe(ctx context.Context, path string) error {
 }
 
 // Alive calls the identity service on the socket at path. Only a service that does
-// not answer is an error: one that says what it lacks would not be better for a restart.
+// not answer is an error: a restart does not help one that answers what it lacks.
 func Alive(ctx context.Context, path string) error {
 	if err := Probe(ctx, path); status.Code(err) != codes.FailedPrecondition {
 		return err
@@ -181,12 +181,12 @@ func Alive(ctx context.Context, path string) error {
 	return nil
 }
 
-// observe tells of a call that is over.
+// observe calls ObserveCall.
 func (s Services) observe(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	started := time.Now()
 	answer, err := handle(ctx, request)
-	if s.Call != nil {
-		s.Call(info.FullMethod, status.Code(err), time.Since(started))
+	if s.ObserveCall != nil {
+		s.ObserveCall(info.FullMethod, status.Code(err), time.Since(started))
 	}
 	return answer, err
 }
@@ -219,8 +219,8 @@ const maxText = 4 << 10
 // limit shortens the messages of errors.
 func limit(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	answer, err := handle(ctx, request)
-	if said := status.Convert(err); len(said.Message()) > maxText {
-		err = status.Error(said.Code(), shorten(said.Message()))
+	if failed := status.Convert(err); len(failed.Message()) > maxText {
+		err = status.Error(failed.Code(), shorten(failed.Message()))
 	}
 	return answer, err
 }
@@ -232,7 +232,7 @@ func shorten(text string) string {
 	return fmt.Sprintf("%s... and %d bytes more", strings.ToValidUTF8(text[:maxText], ""), len(text)-maxText)
 }
 
-// recoverPanics keeps one call's bug from ending the plugin for all volumes.
+// recoverPanics keeps a bug that one call meets from ending the plugin for all volumes.
 func recoverPanics(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
 	defer func() {
 		if r := recover(); r != nil {

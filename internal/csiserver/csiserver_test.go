@@ -96,7 +96,7 @@ func serve(t *testing.T, s *service, call ...func(string, codes.Code, time.Durat
 	done := make(chan error, 1)
 	services := Services{Identity: s, Node: s}
 	if len(call) > 0 {
-		services.Call = call[0]
+		services.ObserveCall = call[0]
 	}
 	go func() { done <- Serve(ctx, listener, services) }()
 	return socket, func() error { cancel(); return <-done }

@@ -13,7 +13,7 @@ import (
 // checkTimeout bounds one check. kubelet's probes give up earlier.
 const checkTimeout = 10 * time.Second
 
-// Options say what a Server answers. Nil means: always fine, no metrics.
+// Options are what Serve answers. Nil means: always healthy or ready, no metrics.
 type Options struct {
 	// Healthy returns an error when only a restart can help.
 	Healthy func(context.Context) error
@@ -21,8 +21,8 @@ type Options struct {
 	Ready func(context.Context) error
 	// Metrics serves /metrics.
 	Metrics http.Handler
-	// Profile serves all below /debug/pprof/. Nil: that is not there. A profile takes
-	// its time, which nothing here bounds.
+	// Profile serves all below /debug/pprof/, which does not exist when it is nil. A
+	// profile takes as long as its request asks for.
 	Profile http.Handler
 }
 

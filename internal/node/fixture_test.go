@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,9 +13,11 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"sharevol.dev/sharevol/internal/csiserver"
-	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
+	"sharevol.dev/sharevol/internal/fs"
+	"sharevol.dev/sharevol/internal/mount/fakemount"
 	"sharevol.dev/sharevol/internal/node"
 	"sharevol.dev/sharevol/internal/node/fakestatfs"
+	"sharevol.dev/sharevol/internal/volume"
 )
 
 var ctx = context.Background()
@@ -145,6 +148,18 @@ func (f *fixture) unpublish() error { return f.unpublishFrom(f.target) }
 func (f *fixture) unpublishFrom(target string) error {
 	_, err := f.node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: "x", TargetPath: target})
 	return err
+}
+
+// optionsOf returns the options of the first mount but those that are added to every one.
+func (f *fixture) optionsOf(t *testing.T) []string {
+	t.Helper()
+	options := f.mounter.Calls()[0].Options
+	always := fs.Types.Options(volume.Share{}).Always
+	asked := len(options) - len(always)
+	if asked < 0 || !slices.Equal(options[asked:], always) {
+		t.Fatalf("options %q, want %q at their end", options, always)
+	}
+	return options[:asked]
 }
 
 func (f *fixture) mounted(t *testing.T, target string) int {

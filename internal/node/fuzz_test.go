@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
-	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
+	"sharevol.dev/sharevol/internal/mount"
+	"sharevol.dev/sharevol/internal/mount/fakemount"
 	"sharevol.dev/sharevol/internal/node"
 )
 
@@ -32,8 +32,9 @@ func (g *guard) check(call, target string) {
 	}
 }
 
-func (g *guard) Mount(ctx context.Context, source, target string, options []string) error {
+func (g *guard) Mount(ctx context.Context, spec mount.Spec, target string) error {
 	g.check("mount", target)
+	source, options := spec.Source, spec.Options
 	server, path, found := strings.Cut(source, ":/")
 	if !found || server == "" || strings.HasPrefix(source, "-") || slices.Contains(strings.Split(path, "/"), "..") {
 		g.t.Errorf("mount of %q", source)
@@ -45,7 +46,7 @@ func (g *guard) Mount(ctx context.Context, source, target string, options []stri
 		}
 	}
 	g.Export(source, g.folder)
-	return g.Mounter.Mount(ctx, source, target, options)
+	return g.Mounter.Mount(ctx, spec, target)
 }
 
 func (g *guard) Unmount(ctx context.Context, target string) error {
@@ -53,14 +54,14 @@ func (g *guard) Unmount(ctx context.Context, target string) error {
 	return g.Mounter.Unmount(ctx, target)
 }
 
-func (g *guard) Layers(target string) ([]nfsmount.Layer, error) {
+func (g *guard) Layers(target string) ([]mount.Layer, error) {
 	g.check("layers", target)
 	return g.Mounter.Layers(target)
 }
 
-func (g *guard) Unended(target string) error {
-	g.check("unended", target)
-	return g.Mounter.Unended(target)
+func (g *guard) Pending(target string) error {
+	g.check("pending", target)
+	return g.Mounter.Pending(target)
 }
 
 // others is the volume of another driver, below kubelet's folder.
@@ -114,7 +115,7 @@ func FuzzRequests(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path string, below bool, id, server, share, subDir, flags, secret string, mode int32, readOnly bool) {
 		g := &guard{Mounter: &fakemount.Mounter{}, t: t, folder: folder}
 		for _, path := range []string{"pods", others} {
-			g.Put(filepath.Join(folder, path), nfsmount.Layer{Source: "/dev/rbd0", FSType: "ext4", Device: "252:0"})
+			g.Put(filepath.Join(folder, path), mount.Layer{Source: "/dev/rbd0", FSType: "ext4", Device: "252:0"})
 		}
 		s := node.New(g, node.Options{KubeletDir: folder, TrialDir: folder, Statfs: func(string) (node.Space, error) { return node.Space{}, nil }})
 		if below {
@@ -148,7 +149,7 @@ func FuzzRequests(f *testing.F) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if mounts, _ := g.Mounts(); len(mounts) != 2 || mounts[0].NFS() || mounts[1].NFS() {
+		if mounts, _ := g.Mounts(); len(mounts) != 2 || mounts[0].FSType != "ext4" || mounts[1].FSType != "ext4" {
 			t.Errorf("mounted afterwards: %v", mounts)
 		}
 		if _, err := os.Stat(filepath.Join(folder, others, "data")); err != nil {

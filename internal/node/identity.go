@@ -35,10 +35,10 @@ func (i *Identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabili
 }
 
 // Probe is ready when this node has all that mounting takes: the programs, and a
-// readable mountinfo. FailedPrecondition says what is missing.
+// readable mountinfo. FailedPrecondition lists what is missing.
 func (i *Identity) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
 	if err := i.mounter.Check(); err != nil {
-		return nil, status.Errorf(codes.FailedPrecondition, "volumes can't be mounted: %v", err)
+		return nil, status.Errorf(codes.FailedPrecondition, "this node can't mount volumes: %v", err)
 	}
 	return &csi.ProbeResponse{Ready: wrapperspb.Bool(true)}, nil
 }

@@ -10,17 +10,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc/codes"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
-// Metrics are the node plugin's figures for Prometheus.
+// Metrics are the node plugin's metrics for Prometheus.
 type Metrics struct {
 	registry *prometheus.Registry
 	calls    *prometheus.HistogramVec
 	unmounts *prometheus.CounterVec
 }
 
-// NewMetrics makes the figures of a program of the given version.
+// NewMetrics makes the metrics of a program of the given version.
 func NewMetrics(version string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -34,8 +34,8 @@ func NewMetrics(version string) *Metrics {
 			Help: "Unmounts: plain, detached (busy, or the server did not answer) or failed.",
 		}, []string{"kind"}),
 	}
-	for _, kind := range []nfsmount.Unmounted{nfsmount.Plain, nfsmount.Detached, nfsmount.Failed} {
-		m.unmounts.WithLabelValues(string(kind)) // so that it is there from the start
+	for _, kind := range []mount.Unmounted{mount.Plain, mount.Detached, mount.Failed} {
+		m.unmounts.WithLabelValues(string(kind)) // so that it is exported from the start
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "sharevol_build_info",
@@ -48,38 +48,38 @@ func NewMetrics(version string) *Metrics {
 	return m
 }
 
-// Watch adds the volumes that are mounted for pods, as mountinfo has them at the
-// moment. It must be called once, at most.
-func (m *Metrics) Watch(s *Server) { m.registry.MustRegister(volumeCollector{s.folder}) }
+// Watch adds the number of volumes that are mounted for pods, which is read from mountinfo
+// at each scrape. It must be called once, at most.
+func (m *Metrics) Watch(s *Server) { m.registry.MustRegister(volumeCollector{s.kubelet}) }
 
-// Handler serves the figures.
+// Handler serves the metrics.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
-// Call counts a CSI call. See csiserver.Services.
-func (m *Metrics) Call(method string, code codes.Code, d time.Duration) {
+// ObserveCall counts a CSI call. See csiserver.Services.
+func (m *Metrics) ObserveCall(method string, code codes.Code, d time.Duration) {
 	m.calls.WithLabelValues(path.Base(method), code.String()).Observe(d.Seconds())
 }
 
-// Unmounted counts an unmount. See nfsmount.Options.
-func (m *Metrics) Unmounted(kind nfsmount.Unmounted) { m.unmounts.WithLabelValues(string(kind)).Inc() }
+// Unmounted counts an unmount. See mount.Options.
+func (m *Metrics) Unmounted(kind mount.Unmounted) { m.unmounts.WithLabelValues(string(kind)).Inc() }
 
 var volumesMounted = prometheus.NewDesc("sharevol_node_mounts",
-	"NFS mounts on target paths of CSI volumes, those of other drivers included.", nil, nil)
+	"Mounts of the types that sharevol serves (NFS) on target paths of CSI volumes, those of other drivers included.", nil, nil)
 
 // volumeCollector counts the volumes that are mounted.
-type volumeCollector struct{ folder folder }
+type volumeCollector struct{ kubelet kubeletDir }
 
 func (c volumeCollector) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- volumesMounted
 }
 
-func (c volumeCollector) Collect(figures chan<- prometheus.Metric) {
-	volumes, err := c.folder.volumes()
+func (c volumeCollector) Collect(metrics chan<- prometheus.Metric) {
+	volumes, err := c.kubelet.volumes()
 	if err != nil {
-		figures <- prometheus.NewInvalidMetric(volumesMounted, err)
+		metrics <- prometheus.NewInvalidMetric(volumesMounted, err)
 		return
 	}
-	figures <- prometheus.MustNewConstMetric(volumesMounted, prometheus.GaugeValue, float64(len(volumes)))
+	metrics <- prometheus.MustNewConstMetric(volumesMounted, prometheus.GaugeValue, float64(len(volumes)))
 }

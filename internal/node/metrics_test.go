@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 	"sharevol.dev/sharevol/internal/node"
 )
 
@@ -17,12 +17,12 @@ func TestMetrics(t *testing.T) {
 	f := newFixture(t)
 	m := node.NewMetrics("v1")
 	m.Watch(f.server)
-	m.Call("/csi.v1.Node/NodePublishVolume", codes.OK, 30*time.Millisecond)
-	m.Call("/csi.v1.Node/NodePublishVolume", codes.DeadlineExceeded, 70*time.Second)
-	m.Unmounted(nfsmount.Detached)
+	m.ObserveCall("/csi.v1.Node/NodePublishVolume", codes.OK, 30*time.Millisecond)
+	m.ObserveCall("/csi.v1.Node/NodePublishVolume", codes.DeadlineExceeded, 70*time.Second)
+	m.Unmounted(mount.Detached)
 	f.publish(t)
-	f.mounter.Put(f.kubelet+"/pods/x/volumes/kubernetes.io~csi/y/mount", nfsmount.Layer{Source: "tmpfs", FSType: "tmpfs"})
-	f.mounter.Put("/elsewhere", nfsmount.Layer{Source: source, FSType: "nfs4"})
+	f.mounter.Put(f.kubelet+"/pods/x/volumes/kubernetes.io~csi/y/mount", mount.Layer{Source: "tmpfs", FSType: "tmpfs"})
+	f.mounter.Put("/elsewhere", mount.Layer{Source: source, FSType: "nfs4"})
 	scrape := func() string {
 		answer := httptest.NewRecorder()
 		m.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))

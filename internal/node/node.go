@@ -1,5 +1,5 @@
 // Package node is the CSI node service: it mounts volume directories on pods'
-// target paths, unmounts them, and says how they are.
+// target paths, unmounts them, and reports their space and health.
 package node
 
 import (
@@ -16,12 +16,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 // Every call ends in time, whatever the server does: kubelet gives up on one after 2
 // minutes, and what is killed at a deadline needs time to end and to be undone; see
-// nfsmount.Mounter for how much.
+// mount.Mounter for how much.
 const (
 	publishTimeout   = 70 * time.Second // and 35 s for killing and undoing
 	unpublishTimeout = 22 * time.Second // and 5 s for killing
@@ -29,16 +29,16 @@ const (
 	undoTimeout      = 15 * time.Second // and 5 s for killing
 )
 
-// DefaultKubeletDir is where kubelet has its folder unless it is told otherwise.
+// DefaultKubeletDir is kubelet's default root directory.
 const DefaultKubeletDir = "/var/lib/kubelet"
 
-// Mounter mounts NFS exports; see nfsmount.Mounter for what is promised.
+// Mounter mounts volumes; see mount.Mounter for what is promised.
 type Mounter interface {
-	Mount(ctx context.Context, source, target string, options []string) error
+	Mount(ctx context.Context, spec mount.Spec, target string) error
 	Unmount(ctx context.Context, target string) error
-	Layers(target string) ([]nfsmount.Layer, error)
-	Mounts() ([]nfsmount.Mounted, error)
-	Unended(target string) error
+	Layers(target string) ([]mount.Layer, error)
+	Mounts() ([]mount.Mounted, error)
+	Pending(target string) error
 	Check() error
 }
 
@@ -46,16 +46,16 @@ type Mounter interface {
 type Options struct {
 	// NodeID is the node's name.
 	NodeID string
-	// KubeletDir is kubelet's folder, absolute; DefaultKubeletDir when empty. No
+	// KubeletDir is kubelet's root directory, absolute; DefaultKubeletDir when empty. No
 	// path outside of it is touched for a request.
 	KubeletDir string
-	// TrialDir is a folder of the program's own, for the trial mounts that come before a
-	// stale mount is replaced; that for temporary files when empty.
+	// TrialDir is a directory of the program's own, for the trial mounts that come before a
+	// stale mount is replaced; os.TempDir when empty.
 	TrialDir string
 	// Statfs asks the file system at path for its space, and may block for as long as its
 	// server does not answer; statfs(2) when nil.
 	Statfs func(path string) (Space, error)
-	// StatfsTimeout is how long an answer is waited for, 5 s when zero.
+	// StatfsTimeout is how long Statfs may take, 5 s when zero.
 	StatfsTimeout time.Duration
 }
 
@@ -66,12 +66,12 @@ type Server struct {
 	csi.UnimplementedNodeServer
 	nodeID  string
 	mounter Mounter
-	folder  folder
+	kubelet kubeletDir
 	prober  *prober
-	trials  trials
+	trials  trialMounts
 
-	mu   sync.Mutex
-	busy map[string]bool // what calls work on: target paths, and sources of which one mount is allowed
+	mu     sync.Mutex
+	locked map[string]bool // by running calls: target paths, and sources of which one mount is allowed
 }
 
 var _ csi.NodeServer = (*Server)(nil)
@@ -85,10 +85,10 @@ func New(mounter Mounter, options Options) *Server {
 	return &Server{
 		nodeID:  options.NodeID,
 		mounter: mounter,
-		folder:  folder{path: options.KubeletDir, mounter: mounter},
+		kubelet: kubeletDir{path: options.KubeletDir, mounter: mounter},
 		prober:  newProber(options.Statfs, options.StatfsTimeout),
-		trials:  trials{dir: options.TrialDir, prefix: trialPrefix + rand.Text()[:8] + "-", mounter: mounter},
-		busy:    map[string]bool{},
+		trials:  trialMounts{dir: options.TrialDir, prefix: trialPrefix + rand.Text()[:8] + "-", mounter: mounter},
+		locked:  map[string]bool{},
 	}
 }
 
@@ -114,33 +114,34 @@ func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 	return &csi.NodeGetCapabilitiesResponse{Capabilities: capabilities}, nil
 }
 
-// occupy lets one call at a time work on each of what it is given.
-func (s *Server) occupy(what ...string) (release func(), err error) {
+// lockTargets keeps other calls from each of the keys, until unlock. Aborted: one of them
+// is another call's.
+func (s *Server) lockTargets(keys ...string) (unlock func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, key := range what {
-		if s.busy[key] {
-			return nil, status.Errorf(codes.Aborted, "another call works on %s", key)
+	for _, key := range keys {
+		if s.locked[key] {
+			return nil, status.Errorf(codes.Aborted, "another call for %s is running", key)
 		}
 	}
-	for _, key := range what {
-		s.busy[key] = true
+	for _, key := range keys {
+		s.locked[key] = true
 	}
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for _, key := range what {
-			delete(s.busy, key)
+		for _, key := range keys {
+			delete(s.locked, key)
 		}
 	}, nil
 }
 
-// look returns what is mounted on target. Where nothing is, and nothing may still
+// mountedOn returns what is mounted on target. Where nothing is, and nothing may still
 // come from an earlier mount, the target is on the node's own disk, and only then may
 // it be touched: on a dead server a look would never end.
-func (s *Server) look(target string) ([]nfsmount.Layer, error) {
+func (s *Server) mountedOn(target string) ([]mount.Layer, error) {
 	// In this order: what has ended by now shows in what is read next.
-	pending := s.mounter.Unended(target)
+	pending := s.mounter.Pending(target)
 	layers, err := s.mounter.Layers(target)
 	if err == nil && len(layers) == 0 {
 		err = pending
@@ -155,17 +156,18 @@ func (s *Server) look(target string) ([]nfsmount.Layer, error) {
 // and never unpublishes it: only where nothing is mounted on target, nor will be. Otherwise
 // the code is Unavailable.
 func (s *Server) refuse(target string, code codes.Code, message string) error {
-	layers, err := s.look(target)
+	layers, err := s.mountedOn(target)
 	switch {
 	case err != nil:
 		return status.Errorf(codes.Unavailable, "%s; %s", message, status.Convert(err).Message())
 	case len(layers) > 0:
-		return status.Errorf(codes.Unavailable, "%s; and %s is mounted on %s", message, layers[len(layers)-1].Source, target)
+		return status.Errorf(codes.Unavailable, "%s; %s is mounted on %s", message, layers[len(layers)-1].Source, target)
 	}
 	return status.Error(code, message)
 }
 
-// retryable returns an error that kubelet takes as: perhaps mounted, try again.
+// retryable returns an error by which kubelet takes the volume as perhaps mounted, and
+// tries again.
 func retryable(err error) error {
 	code := codes.Unavailable
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -15,13 +15,13 @@ import (
 // defaultStatfsTimeout is much longer than a server that works takes.
 const defaultStatfsTimeout = 5 * time.Second
 
-// errNoAnswer says that a file system's server has not answered in time. It matches
+// errNoAnswer: the file system's server has not answered in time. It matches
 // context.DeadlineExceeded.
 var errNoAnswer = fmt.Errorf("no answer from the server: %w", context.DeadlineExceeded)
 
-// errNoTurn says that the server answers for other volumes, but so slowly that this
-// one's turn has not come in time.
-var errNoTurn = fmt.Errorf("the server is slow, and busy with other volumes: %w", context.DeadlineExceeded)
+// errBusy: the server answers for other volumes, but so slowly that this one was not
+// asked for in time.
+var errBusy = fmt.Errorf("the server is slow, and busy with other volumes: %w", context.DeadlineExceeded)
 
 // Space is how much a file system holds, and how much of that is taken. Inodes are 0
 // where the server does not count them.
@@ -47,7 +47,7 @@ func statfs(path string) (Space, error) {
 	}, nil
 }
 
-// times returns a*b, or the greatest figure there is: some servers say they have no end.
+// times returns a*b, or the greatest int64: some servers report boundless space.
 func times(a, b uint64) int64 {
 	high, low := bits.Mul64(a, b)
 	if high > 0 || low > math.MaxInt64 {
@@ -56,10 +56,10 @@ func times(a, b uint64) int64 {
 	return int64(low)
 }
 
-// prober asks file systems for their space, to know it and to know whether their
+// prober asks file systems for their space, which also shows whether their
 // servers answer. A call that gets no answer can't be ended: it holds a thread until
 // the server is back. So there is one at a time for each file system, however many
-// volumes are on it, and while it is overdue nobody else waits. Its methods may be
+// volumes are on it, and while it is overdue no other caller waits. Its methods may be
 // called concurrently.
 type prober struct {
 	statfs  func(path string) (Space, error)
@@ -72,12 +72,12 @@ type prober struct {
 
 // call is one statfs.
 type call struct {
-	path      string
-	due       time.Time
-	forgotten bool          // nobody wants to know the space any more; guarded by the prober's lock
-	done      chan struct{} // closed once space and err are there
-	space     Space
-	err       error
+	path    string
+	due     time.Time
+	dropped bool          // the space is not to be kept: path was unmounted; guarded by the prober's lock
+	done    chan struct{} // closed once space and err are set
+	space   Space
+	err     error
 }
 
 func newProber(ask func(string) (Space, error), timeout time.Duration) *prober {
@@ -91,8 +91,8 @@ func newProber(ask func(string) (Space, error), timeout time.Duration) *prober {
 }
 
 // ask returns the space of what is mounted at path, of the file system device. Without
-// an answer in time the error is errNoAnswer, at once where an earlier call has waited
-// in vain and goes on waiting. With an error the space is what was last known, or zero.
+// an answer in time the error is errNoAnswer, at once where an earlier call is overdue
+// and still waits. With an error the space is what was last known, or zero.
 func (p *prober) ask(ctx context.Context, device, path string) (Space, error) {
 	due := time.Now().Add(p.timeout)
 	for {
@@ -125,7 +125,7 @@ func (p *prober) join(device, path string, due time.Time) *call {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.running, device)
-		if c.err == nil && !c.forgotten {
+		if c.err == nil && !c.dropped {
 			p.last[path] = c.space
 		}
 		close(c.done)
@@ -135,7 +135,7 @@ func (p *prober) join(device, path string, due time.Time) *call {
 
 // wait waits for a call's end until it or the caller is overdue, or ctx ends.
 func (c *call) wait(ctx context.Context, due time.Time) (ended bool, err error) {
-	late := errNoTurn
+	late := errBusy
 	if !c.due.After(due) {
 		due, late = c.due, errNoAnswer
 	}
@@ -157,14 +157,14 @@ func (p *prober) known(path string) Space {
 	return p.last[path]
 }
 
-// forget drops what is known of a path, because nothing is mounted there any more.
+// forget drops the last known space of a path that was unmounted.
 func (p *prober) forget(path string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.last, path)
 	for _, c := range p.running {
 		if c.path == path {
-			c.forgotten = true
+			c.dropped = true
 		}
 	}
 }

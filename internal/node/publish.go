@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 // NodePublishVolume mounts the volume directory on the target path, which it
@@ -21,8 +20,8 @@ import (
 // has succeeded elsewhere; until then it stays, and the answer is Unavailable.
 //
 // InvalidArgument lists every fault of the request. NotFound and PermissionDenied
-// are what the server said. FailedPrecondition: the target is no empty directory (what
-// is in it is left alone), or the server led the mount elsewhere, or the volume is for
+// are the server's answers. FailedPrecondition: the target is not an empty directory (what
+// is in it stays), or the server led the mount elsewhere, or the volume is for
 // one target of the node and mounted on another. These come only when nothing is mounted
 // on the target, nor will be: after a final code kubelet forgets the mount.
 // DeadlineExceeded, Aborted and Unavailable: to be repeated.
@@ -31,39 +30,39 @@ func (s *Server) NodePublishVolume(ctx context.Context, request *csi.NodePublish
 	defer cancel()
 	p, faults := parsePublish(request)
 	var err error
-	p.target, err = s.folder.locate(request.GetTargetPath())
+	p.target, err = s.kubelet.locate(request.GetTargetPath())
 	switch {
 	case errors.Is(err, errPath):
 		// Nothing of ours is there: such a path has never been accepted.
 		faults = append(faults, "target_"+err.Error())
 		return nil, status.Error(codes.InvalidArgument, strings.Join(faults, "; "))
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, status.Errorf(codes.FailedPrecondition, "the parent of the target path, which kubelet makes: %v", err)
+	case errors.Is(err, os.ErrNotExist):
+		return nil, status.Errorf(codes.FailedPrecondition, "the parent directory of the target path, which kubelet makes, is missing: %v", err)
 	case err != nil:
 		return nil, status.Error(codes.Unavailable, oneLine(err))
 	}
 	keys := []string{p.target}
-	if p.single && len(faults) == 0 {
-		keys = append(keys, p.source)
+	if p.singleWriter && len(faults) == 0 {
+		keys = append(keys, p.spec.Source)
 	}
-	release, err := s.occupy(keys...)
+	unlock, err := s.lockTargets(keys...)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer unlock()
 	if len(faults) > 0 {
 		// Not final where an earlier version of ours has mounted the volume.
 		return nil, s.refuse(p.target, codes.InvalidArgument, strings.Join(faults, "; "))
 	}
 	if err := s.publish(ctx, p); err != nil {
 		failed := status.Convert(err)
-		return nil, status.Error(failed.Code(), p.hide(failed.Message()))
+		return nil, status.Error(failed.Code(), p.redact(failed.Message()))
 	}
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
 func (s *Server) publish(ctx context.Context, p publish) error {
-	layers, err := s.look(p.target)
+	layers, err := s.mountedOn(p.target)
 	if err != nil {
 		return err
 	}
@@ -71,49 +70,54 @@ func (s *Server) publish(ctx context.Context, p publish) error {
 		return s.mount(ctx, p)
 	}
 	top := layers[len(layers)-1]
-	if !top.Shows(p.source) {
-		return status.Errorf(codes.Unavailable, "%s is mounted on the target path %s, not %s: left alone", top.Source, p.target, p.source)
+	if !p.spec.Shows(top) {
+		return status.Errorf(codes.Unavailable, "%s is mounted on the target path %s, not %s; existing mount kept", top.Source, p.target, p.spec.Source)
 	}
 	_, err = s.prober.ask(ctx, top.Device, p.target)
 	switch {
-	case lives(err):
+	case responds(err):
 		return nil
-	case errors.Is(err, unix.ESTALE):
+	case errors.Is(err, p.stale):
 		return s.replace(ctx, p, layers)
 	}
-	return retryable(fmt.Errorf("%s is mounted on the target path %s already, but its server does not answer as it should; the mount is left alone: %w", top.Source, p.target, err))
+	return p.notResponding(err)
 }
 
-// lives reports whether a server that was asked about a mount knows it, by its answer.
-func lives(err error) bool {
-	return err == nil || errors.Is(err, fs.ErrPermission) // whoever refuses is there
+// responds reports whether the server of a mount knows it, by the error of a call.
+func responds(err error) bool {
+	return err == nil || errors.Is(err, os.ErrPermission) // a refusal is an answer
 }
 
-// mount mounts a volume on a target on which nothing is mounted, as look has seen.
+// notResponding is the error for a mount that is there, and whose server may know it still.
+func (p publish) notResponding(err error) error {
+	return retryable(fmt.Errorf("%s is already mounted on %s, but its server is not responding; existing mount kept: %w", p.spec.Source, p.target, err))
+}
+
+// mount mounts a volume on a target on which nothing is mounted, by mountedOn.
 func (s *Server) mount(ctx context.Context, p publish) error {
-	if err := s.checkSingle(p, nfsmount.Layer{}); err != nil {
+	if err := s.checkSingleWriter(p, mount.Layer{}); err != nil {
 		return err
 	}
 	if err := prepareTarget(p.target); err != nil {
 		return err
 	}
-	if err := s.mounter.Mount(ctx, p.source, p.target, p.options); err != nil {
+	if err := s.mounter.Mount(ctx, p.spec, p.target); err != nil {
 		return s.mountFailed(p.target, err)
 	}
-	return s.stillSingle(ctx, p)
+	return s.recheckSingleWriter(ctx, p)
 }
 
 // mountFailed chooses the code for a mount that failed. A final one needs
 // certainty that nothing is mounted.
 func (s *Server) mountFailed(target string, err error) error {
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nfsmount.ErrUnended):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, mount.ErrPending):
 		return retryable(err)
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist):
 		return s.refuse(target, codes.NotFound, oneLine(err))
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, os.ErrPermission):
 		return s.refuse(target, codes.PermissionDenied, oneLine(err))
-	case errors.Is(err, nfsmount.ErrSource):
+	case errors.Is(err, mount.ErrSource):
 		return s.refuse(target, codes.FailedPrecondition, oneLine(err))
 	}
 	return retryable(err)

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 func TestPublishAndUnpublishTwice(t *testing.T) {
@@ -24,7 +24,7 @@ func TestPublishAndUnpublishTwice(t *testing.T) {
 	f.publish(t)
 	f.publish(t)
 	calls := f.mounter.Calls()
-	if len(calls) != 1 || calls[0].Source != source || !slices.Equal(calls[0].Options, []string{"nfsvers=4.2", "hard"}) {
+	if len(calls) != 1 || calls[0].Source != source || !slices.Equal(f.optionsOf(t), []string{"nfsvers=4.2", "hard"}) {
 		t.Errorf("mounted %+v", calls)
 	}
 	for range 2 {
@@ -45,7 +45,7 @@ func TestReadOnlyComesFromTheRequestAlone(t *testing.T) {
 	if _, err := f.node.NodePublishVolume(ctx, request); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"nfsvers=4.2", "hard", "ro"}) {
+	if got := f.optionsOf(t); !slices.Equal(got, []string{"nfsvers=4.2", "hard", "ro"}) {
 		t.Errorf("options %v", got)
 	}
 }
@@ -70,7 +70,7 @@ func TestMountOptionsOfTheAttributes(t *testing.T) {
 	if _, err := f.node.NodePublishVolume(ctx, request); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"sec=krb5", "nfsvers=4.2", "hard", "noatime", "retrans=3", "ro"}) {
+	if got := f.optionsOf(t); !slices.Equal(got, []string{"sec=krb5", "nfsvers=4.2", "hard", "noatime", "retrans=3", "ro"}) {
 		t.Errorf("options %v", got)
 	}
 	for _, refused := range []string{"hard,addr=192.0.2.1", "bind", "hard,,soft"} {
@@ -83,6 +83,28 @@ func TestMountOptionsOfTheAttributes(t *testing.T) {
 		if calls := f.mounter.Calls(); len(calls) > 0 {
 			t.Errorf("mounted %+v", calls)
 		}
+	}
+}
+
+// A volume without a type is NFS; one of a type that this plugin does not serve is not
+// mounted as something else.
+func TestTypeOfTheAttributes(t *testing.T) {
+	f := newFixture(t)
+	if err := f.tryPublish(func(r *csi.NodePublishVolumeRequest) { r.VolumeContext["type"] = "smb" }); status.Code(err) != codes.InvalidArgument ||
+		!strings.Contains(err.Error(), `volume_context[type]: Unsupported value: "smb": supported values: "nfs"`) {
+		t.Errorf("got %v", err)
+	}
+	if calls := f.mounter.Calls(); len(calls) > 0 {
+		t.Errorf("mounted %+v", calls)
+	}
+	for range 2 { // it is the same mount
+		if err := f.tryPublish(func(r *csi.NodePublishVolumeRequest) { r.VolumeContext["Type"] = "nfs" }); err != nil {
+			t.Error(err)
+		}
+		f.publish(t)
+	}
+	if calls := f.mounter.Calls(); len(calls) != 1 || calls[0].Source != source {
+		t.Errorf("mounted %+v", calls)
 	}
 }
 
@@ -134,7 +156,7 @@ func TestNoFinalCodeWhileSomethingIsMounted(t *testing.T) {
 // Nor while an earlier mount(8), perhaps of a plugin that was killed, may still mount.
 func TestNoFinalCodeWhileAnEarlierMountIsAtWork(t *testing.T) {
 	f := newFixture(t)
-	f.mounter.SetUnended(f.target, nfsmount.ErrUnended)
+	f.mounter.SetPending(f.target, mount.ErrPending)
 	if err := os.WriteFile(f.target, nil, 0o600); err != nil { // which would be final
 		t.Fatal(err)
 	}
@@ -162,10 +184,10 @@ func TestCodesOfFailedMounts(t *testing.T) {
 	}{
 		"missing":          {fmt.Errorf("mount: %w", fs.ErrNotExist), codes.NotFound},
 		"denied":           {fmt.Errorf("mount: %w", fs.ErrPermission), codes.PermissionDenied},
-		"led elsewhere":    {fmt.Errorf("mount: %w", nfsmount.ErrSource), codes.FailedPrecondition},
+		"led elsewhere":    {fmt.Errorf("mount: %w", mount.ErrSource), codes.FailedPrecondition},
 		"no answer":        {fmt.Errorf("mount: %w", context.DeadlineExceeded), codes.DeadlineExceeded},
 		"missing, at last": {fmt.Errorf("mount: %w; %w", fs.ErrNotExist, context.DeadlineExceeded), codes.DeadlineExceeded},
-		"unended":          {fmt.Errorf("mount: %w; %w", fs.ErrNotExist, nfsmount.ErrUnended), codes.Unavailable},
+		"pending":          {fmt.Errorf("mount: %w; %w", fs.ErrNotExist, mount.ErrPending), codes.Unavailable},
 		"anything else":    {errors.New("mount.nfs: Connection refused"), codes.Unavailable},
 	}
 	for name, c := range cases {
@@ -183,7 +205,7 @@ func TestCodesOfFailedMounts(t *testing.T) {
 func TestNoFinalCodeForAFailedMountThatIsThere(t *testing.T) {
 	f := newFixture(t)
 	f.mounter.Fail(source, fs.ErrNotExist)
-	f.mounter.AfterMount = func() { f.mounter.Put(f.target, nfsmount.Layer{Source: source, FSType: "nfs4"}) }
+	f.mounter.AfterMount = func() { f.mounter.Put(f.target, mount.Layer{Source: source, FSType: "nfs4"}) }
 	if err := f.tryPublish(unchanged); status.Code(err) != codes.Unavailable {
 		t.Errorf("got %v", err)
 	}

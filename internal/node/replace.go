@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,27 +13,27 @@ import (
 	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
-// replace puts a new mount in the place of a stale one, whose directory or export the
-// server has forgotten, as soon as a new mount can be had, and if it is stale still.
-// Containers that run keep the old one until they are restarted.
-func (s *Server) replace(ctx context.Context, p publish, layers []nfsmount.Layer) error {
+// replace mounts a volume anew whose mount is stale: its server no longer knows the
+// directory. The stale mount stays until a trial has shown that a new one can be had, and
+// it is stale still. Running containers keep the old mount until they are restarted.
+func (s *Server) replace(ctx context.Context, p publish, layers []mount.Layer) error {
 	if n := len(layers); n > 1 {
-		return status.Errorf(codes.Unavailable, "the mount of %s on %s is stale, and left alone because there is another one, of %s, below it", p.source, p.target, layers[n-2].Source)
+		return status.Errorf(codes.Unavailable, "the mount of %s on %s is stale, and kept because %s is mounted below it", p.spec.Source, p.target, layers[n-2].Source)
 	}
-	if err := s.trials.mount(ctx, p); err != nil {
-		return status.Errorf(codes.Unavailable, "the mount of %s on %s is stale, and left alone because it can't be mounted anew: %s", p.source, p.target, oneLine(err))
+	if err := s.trials.try(ctx, p.spec); err != nil {
+		return status.Errorf(codes.Unavailable, "the mount of %s on %s is stale, and kept because a new mount failed: %s", p.spec.Source, p.target, oneLine(err))
 	}
-	// A server that has just started, or loads its exports, may have meant only a moment.
+	// A server that has just started, or loads its exports, may answer so for a moment only.
 	switch _, err := s.prober.ask(ctx, layers[0].Device, p.target); {
-	case lives(err):
+	case responds(err):
 		return nil
-	case !errors.Is(err, unix.ESTALE):
-		return retryable(fmt.Errorf("%s is mounted on %s, and its server does not answer as it should; the mount is left alone: %w", p.source, p.target, err))
+	case !errors.Is(err, p.stale):
+		return p.notResponding(err)
 	}
-	klog.FromContext(ctx).Info("Replacing a stale mount", "source", p.source)
+	klog.FromContext(ctx).Info("Replacing a stale mount", "source", p.spec.Source)
 	if err := s.mounter.Unmount(ctx, p.target); err != nil {
 		return retryable(err)
 	}
@@ -42,19 +41,19 @@ func (s *Server) replace(ctx context.Context, p publish, layers []nfsmount.Layer
 	return s.mount(ctx, p)
 }
 
-// trialPrefix begins the names of the folders that trial mounts are made in.
+// trialPrefix begins the names of the directories that trial mounts are made in.
 const trialPrefix = "trial-"
 
-// trials are mounts that only show that something can be mounted.
-type trials struct {
+// trialMounts are made only to see whether something can be mounted.
+type trialMounts struct {
 	dir     string
-	prefix  string // of this process's folders
+	prefix  string // of this process's directories
 	mounter Mounter
 }
 
-// mount returns nil if a volume can be mounted, and leaves nothing.
-func (t trials) mount(ctx context.Context, p publish) (err error) {
-	// A parent of its own: see nfsmount.Options.Exclusive.
+// try returns nil if spec can be mounted, and leaves nothing behind.
+func (t trialMounts) try(ctx context.Context, spec mount.Spec) (err error) {
+	// A parent of its own: see mount.Options.Exclusive.
 	parent, err := os.MkdirTemp(t.dir, t.prefix)
 	if err != nil {
 		return err
@@ -66,7 +65,7 @@ func (t trials) mount(ctx context.Context, p publish) (err error) {
 	}
 	mounting, cancel := context.WithTimeout(ctx, trialTimeout)
 	defer cancel()
-	if err := t.mounter.Mount(mounting, p.source, target, p.options); err != nil {
+	if err := t.mounter.Mount(mounting, spec, target); err != nil {
 		return err
 	}
 	undoing, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
@@ -74,14 +73,14 @@ func (t trials) mount(ctx context.Context, p publish) (err error) {
 	return t.mounter.Unmount(undoing, target)
 }
 
-// tidy takes away what trials of processes that were killed have left.
-func (t trials) tidy(ctx context.Context) error {
+// tidy unmounts and removes what trials of killed processes have left.
+func (t trialMounts) tidy(ctx context.Context) error {
 	dir := t.dir
 	if dir == "" {
 		dir = os.TempDir()
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	var errs []error
@@ -97,22 +96,22 @@ func (t trials) tidy(ctx context.Context) error {
 			err = errors.Join(removeDir(target), removeDir(parent))
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("tidy %s: %w", parent, err))
+			errs = append(errs, fmt.Errorf("clean up the trial mount %s: %w", target, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// removeDir removes an empty directory that is no mount point, and nothing else.
+// removeDir removes an empty directory that is not a mount point, and nothing else.
 func removeDir(path string) error {
-	if err := unix.Rmdir(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := unix.Rmdir(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", path, err)
 	}
 	return nil
 }
 
-// Tidy takes away what an earlier process, killed in the middle of replacing a stale
-// mount, may have left. It may run beside calls; what it can't take away is left to
+// Tidy removes what an earlier process, killed in the middle of replacing a stale
+// mount, may have left. It may run beside calls; what it can't remove is left to
 // the next start.
 func (s *Server) Tidy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, unpublishTimeout)

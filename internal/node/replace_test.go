@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 // stale publishes the volume, and has the server forget it.
@@ -99,7 +99,7 @@ func TestTidy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.mounter.Put(filepath.Join(old, "mount"), nfsmount.Layer{Source: source, FSType: "nfs4"})
+	f.mounter.Put(filepath.Join(old, "mount"), mount.Layer{Source: source, FSType: "nfs4"})
 	file := filepath.Join(precious, "mount", "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -153,8 +153,8 @@ func TestStaleForAMoment(t *testing.T) {
 // What is below the stale mount may be in use: it is left alone, with an error.
 func TestStaleOverAnotherMount(t *testing.T) {
 	f := newFixture(t)
-	f.mounter.Put(f.target, nfsmount.Layer{Source: "other:/live", FSType: "nfs4", Device: "0:99"})
-	f.mounter.Put(f.target, nfsmount.Layer{Source: source, FSType: "nfs4", Device: "0:50"})
+	f.mounter.Put(f.target, mount.Layer{Source: "other:/live", FSType: "nfs4", Device: "0:99"})
+	f.mounter.Put(f.target, mount.Layer{Source: source, FSType: "nfs4", Device: "0:50"})
 	f.statfs.Fail(f.target, unix.ESTALE)
 	if err := f.tryPublish(unchanged); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "other:/live") {
 		t.Errorf("got %v", err)

@@ -28,7 +28,7 @@ func TestMountOptionsFromTheSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	// ro is the last, so that it counts.
-	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"rw", "timeo=100", "nfsvers=4.2", "hard", "ro"}) {
+	if got := f.optionsOf(t); !slices.Equal(got, []string{"rw", "timeo=100", "nfsvers=4.2", "hard", "ro"}) {
 		t.Errorf("options %v", got)
 	}
 }
@@ -100,7 +100,7 @@ func TestASecretWidensNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := f.mounter.Calls()[0].Options; !slices.Equal(got, []string{"rw", "sec=sys", "ro", "sec=krb5"}) {
+	if got := f.optionsOf(t); !slices.Equal(got, []string{"rw", "sec=sys", "ro", "sec=krb5"}) {
 		t.Errorf("options %v", got)
 	}
 }

@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"os"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/fs"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 // CSI 1.13 has taken the volume condition out of its specification, for
@@ -28,26 +28,26 @@ const (
 
 // NodeGetVolumeStats returns the space of a published volume, in bytes and inodes: that
 // of the file system on the server, or of the quota where it has one. It always returns
-// in time. When the server does not answer, or has forgotten the volume, the condition is
-// abnormal and says so, and the figures are the last that are known, if any are.
+// in time. When the server does not answer, or no longer knows the volume, the condition is
+// abnormal with the reason, and the figures are the last known ones, if there are any.
 // NotFound: no volume is mounted there.
 func (s *Server) NodeGetVolumeStats(ctx context.Context, request *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
 	if err := required("volume_id", request.GetVolumeId(), "volume_path", request.GetVolumePath()); err != nil {
 		return nil, err
 	}
 	space, err := s.measure(ctx, request.GetVolumePath())
-	var wrong *ailment
-	if err != nil && !errors.As(err, &wrong) {
+	var abnormal *condition
+	if err != nil && !errors.As(err, &abnormal) {
 		return nil, err
 	}
 	answer := &csi.NodeGetVolumeStatsResponse{Usage: space.usage()}
-	answer.ProtoReflect().SetUnknown(condition(wrong))
+	answer.ProtoReflect().SetUnknown(abnormal.marshal())
 	return answer, nil
 }
 
-// NodeGetVolumeHealth says what is wrong with a published volume; nothing, if its server
-// answers. It always returns in time. NotFound: no volume is mounted on the path. Without
-// a path nothing is known.
+// NodeGetVolumeHealth returns the abnormal condition of a published volume; none, if its
+// server answers. It always returns in time. NotFound: no volume is mounted on the path.
+// Without a path nothing is known.
 func (s *Server) NodeGetVolumeHealth(ctx context.Context, request *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
 	if err := required("volume_id", request.GetVolumeId()); err != nil {
 		return nil, err
@@ -55,29 +55,29 @@ func (s *Server) NodeGetVolumeHealth(ctx context.Context, request *csi.NodeGetVo
 	health := &csi.VolumeHealth{VolumeId: request.GetVolumeId()}
 	if path := request.GetVolumePublishPath(); path != "" {
 		_, err := s.measure(ctx, path)
-		var wrong *ailment
-		if err != nil && !errors.As(err, &wrong) {
+		var abnormal *condition
+		if err != nil && !errors.As(err, &abnormal) {
 			return nil, err
 		}
-		if wrong != nil {
+		if abnormal != nil {
 			health.HealthStatuses = []*csi.VolumeHealth_VolumeHealthEntry{{
-				Status: csi.VolumeHealthErrorType_INACCESSIBLE, Reason: wrong.reason, Message: wrong.message,
+				Status: csi.VolumeHealthErrorType_INACCESSIBLE, Reason: abnormal.reason, Message: abnormal.message,
 			}}
 		}
 	}
 	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: health}, nil
 }
 
-// ailment is what is wrong with a volume.
-type ailment struct{ reason, message string }
+// condition is an abnormal condition of a volume; nil is the normal one.
+type condition struct{ reason, message string }
 
-func (a *ailment) Error() string { return a.message }
+func (c *condition) Error() string { return c.message }
 
-// measure returns the space of the volume at path. With an ailment as its error, the
+// measure returns the space of the volume at path. With a condition as its error, the
 // space is what was last known; other errors have a gRPC code.
 func (s *Server) measure(ctx context.Context, path string) (Space, error) {
-	target, err := s.folder.locate(path)
-	if errors.Is(err, errPath) || errors.Is(err, fs.ErrNotExist) {
+	target, err := s.kubelet.locate(path)
+	if errors.Is(err, errPath) || errors.Is(err, os.ErrNotExist) {
 		// Not InvalidArgument: CSI wants this of any path without the volume.
 		return Space{}, status.Errorf(codes.NotFound, "no volume is mounted on %q: %v", path, err)
 	}
@@ -88,27 +88,31 @@ func (s *Server) measure(ctx context.Context, path string) (Space, error) {
 	if err != nil {
 		return Space{}, status.Error(codes.Unavailable, oneLine(err))
 	}
-	if len(layers) == 0 || !layers[len(layers)-1].NFS() {
+	if len(layers) == 0 {
 		return Space{}, status.Errorf(codes.NotFound, "no volume is mounted on %s", target)
 	}
 	top := layers[len(layers)-1]
+	of, ours := fs.Types.Of(top)
+	if !ours {
+		return Space{}, status.Errorf(codes.NotFound, "%s (%s) is mounted on %s: it is not a volume of this driver", top.Source, top.FSType, target)
+	}
 	space, err := s.prober.ask(ctx, top.Device, target)
 	switch {
 	case err == nil:
-		return space, s.stillThere(target, top)
+		return space, s.checkStillMounted(target, top)
 	case errors.Is(err, errNoAnswer):
-		return space, &ailment{"NoAnswer", fmt.Sprintf("%s: %v", top.Source, err)}
-	case errors.Is(err, errNoTurn), ctx.Err() != nil:
+		return space, &condition{"NoAnswer", fmt.Sprintf("%s: %v", top.Source, err)}
+	case errors.Is(err, errBusy), ctx.Err() != nil:
 		return space, retryable(err)
-	case errors.Is(err, unix.ESTALE):
-		return space, &ailment{"Stale", fmt.Sprintf("%s: the server does not know this directory any more; a pod that is made anew gets a new mount: %v", top.Source, err)}
+	case errors.Is(err, of.Stale):
+		return space, &condition{"Stale", fmt.Sprintf("%s: the server no longer knows this directory; delete the pod, so that its successor gets a new mount: %v", top.Source, err)}
 	}
-	return space, &ailment{"Failed", fmt.Sprintf("%s: %v", top.Source, err)}
+	return space, &condition{"Failed", fmt.Sprintf("%s: %v", top.Source, err)}
 }
 
-// stillThere returns an error unless top is what is on target. If it is not, what was
-// asked may have been the node's own disk.
-func (s *Server) stillThere(target string, top nfsmount.Layer) error {
+// checkStillMounted returns an error unless top is what is mounted on target. If it is not,
+// the space may be that of the node's own disk.
+func (s *Server) checkStillMounted(target string, top mount.Layer) error {
 	layers, err := s.mounter.Layers(target)
 	switch {
 	case err != nil:
@@ -131,21 +135,21 @@ func (s Space) usage() []*csi.VolumeUsage {
 	return usage
 }
 
-// condition returns the field volume_condition as it goes over the wire.
-func condition(wrong *ailment) []byte {
+// marshal returns the field volume_condition as it goes over the wire.
+func (c *condition) marshal() []byte {
 	abnormal, message := uint64(0), "the server answers"
-	if wrong != nil {
-		abnormal, message = 1, wrong.message
+	if c != nil {
+		abnormal, message = 1, c.message
 	}
-	var c []byte
-	c = protowire.AppendTag(c, conditionAbnormal, protowire.VarintType)
-	c = protowire.AppendVarint(c, abnormal)
-	c = protowire.AppendTag(c, conditionMessage, protowire.BytesType)
-	c = protowire.AppendString(c, message)
-	return protowire.AppendBytes(protowire.AppendTag(nil, conditionField, protowire.BytesType), c)
+	var field []byte
+	field = protowire.AppendTag(field, conditionAbnormal, protowire.VarintType)
+	field = protowire.AppendVarint(field, abnormal)
+	field = protowire.AppendTag(field, conditionMessage, protowire.BytesType)
+	field = protowire.AppendString(field, message)
+	return protowire.AppendBytes(protowire.AppendTag(nil, conditionField, protowire.BytesType), field)
 }
 
-// required takes names and values, and names every value that is empty.
+// required takes names and values. Its error lists every name whose value is empty.
 func required(pairs ...string) error {
 	var faults []error
 	for i := 0; i < len(pairs); i += 2 {

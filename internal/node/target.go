@@ -17,18 +17,18 @@ func prepareTarget(target string) error {
 	if err := os.Mkdir(target, 0o750); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrExist) {
-		return status.Errorf(codes.FailedPrecondition, "make the target path: %v", err)
+		return status.Errorf(codes.FailedPrecondition, "create the target path: %v", err)
 	}
 	return checkTarget(target)
 }
 
-// removeTarget removes the target directory, on which nothing is mounted, if it is
-// one and empty. That it is missing is fine.
+// removeTarget removes the target, on which nothing is mounted, if it is an empty
+// directory. A missing one is no error.
 func removeTarget(target string) error {
 	err := checkTarget(target)
 	if err == nil {
-		// rmdir fails on what is no directory, not empty or a mount point, whatever has
-		// happened since.
+		// rmdir fails on anything but an empty directory that is not a mount point, whatever
+		// has happened since.
 		if err := unix.Rmdir(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return status.Errorf(codes.Internal, "remove the target path %s: %v", target, err)
 		}
@@ -36,34 +36,33 @@ func removeTarget(target string) error {
 	return err
 }
 
-// checkTarget refuses what is no directory, or one with something in it, which a
-// mount would hide: something wrote to the node's disk while nothing was mounted.
+// checkTarget refuses anything but an empty directory. A mount would hide what is in it,
+// which was written to the node's disk while nothing was mounted.
 func checkTarget(target string) error {
 	info, err := os.Lstat(target)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return status.Errorf(codes.Internal, "look at the target path: %v", err)
+		return status.Errorf(codes.Internal, "read the target path: %v", err)
 	}
 	if !info.IsDir() {
-		return status.Errorf(codes.FailedPrecondition, "the target path %s is not a directory: left alone", target)
+		return status.Errorf(codes.FailedPrecondition, "the target path %s is not a directory; it was not changed: move it away", target)
 	}
 	dir, err := os.OpenFile(target, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0) // what was looked at, or nothing
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return status.Errorf(codes.Internal, "look into the target path: %v", err)
+		return status.Errorf(codes.Internal, "read the target path: %v", err)
 	}
 	defer func() { _ = dir.Close() }()
 	names, err := dir.Readdirnames(1) // there may be very many
 	if err != nil && !errors.Is(err, io.EOF) {
-		return status.Errorf(codes.Internal, "look into the target path: %v", err)
+		return status.Errorf(codes.Internal, "read the target path: %v", err)
 	}
 	if len(names) > 0 {
-		return status.Errorf(codes.FailedPrecondition, "the target path %s is on the node's own disk and holds files, for example %q: left alone, move them away",
-			target, names[0])
+		return status.Errorf(codes.FailedPrecondition, "the target path %s has files on the node's own disk, for example %q; they were not changed: move them away", target, names[0])
 	}
 	return nil
 }

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
-	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
+	"sharevol.dev/sharevol/internal/mount"
+	"sharevol.dev/sharevol/internal/mount/fakemount"
 	"sharevol.dev/sharevol/internal/node"
 )
 
@@ -20,7 +20,7 @@ type slowLook struct {
 	seen, goOn chan struct{}
 }
 
-func (m *slowLook) Layers(target string) ([]nfsmount.Layer, error) {
+func (m *slowLook) Layers(target string) ([]mount.Layer, error) {
 	layers, err := m.Mounter.Layers(target)
 	if m.seen != nil {
 		close(m.seen)
@@ -42,7 +42,7 @@ func TestStatsWhileUnpublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	fake := &fakemount.Mounter{}
-	fake.Put(target, nfsmount.Layer{Source: source, FSType: "nfs4", Device: "0:50"})
+	fake.Put(target, mount.Layer{Source: source, FSType: "nfs4", Device: "0:50"})
 	m := &slowLook{Mounter: fake, seen: make(chan struct{}), goOn: make(chan struct{})}
 	s := node.New(m, node.Options{NodeID: "n", KubeletDir: dir}) // the real statfs
 	got := make(chan error)

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 func TestUnpublishValidates(t *testing.T) {
@@ -80,8 +80,8 @@ func TestFailedUnmountIsRetried(t *testing.T) {
 func TestUnpublishTakesEveryLayer(t *testing.T) {
 	f := newFixture(t)
 	f.publish(t)
-	f.mounter.Put(f.target, nfsmount.Layer{Source: "tmpfs", FSType: "tmpfs"})
-	f.mounter.Put(f.target, nfsmount.Layer{Source: source, FSType: "nfs4"})
+	f.mounter.Put(f.target, mount.Layer{Source: "tmpfs", FSType: "tmpfs"})
+	f.mounter.Put(f.target, mount.Layer{Source: source, FSType: "nfs4"})
 	if err := f.unpublish(); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestUnpublishOfWhatIsNotOurs(t *testing.T) {
 		if err := os.MkdirAll(on, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		f.mounter.Put(on, nfsmount.Layer{Source: "tmpfs", FSType: "tmpfs", Device: "0:33"})
+		f.mounter.Put(on, mount.Layer{Source: "tmpfs", FSType: "tmpfs", Device: "0:33"})
 		err := f.unpublishFrom(on)
 		if f.mounted(t, on) == 0 {
 			t.Errorf("%s, a tmpfs, was unmounted: %v", path, err)

@@ -121,7 +121,7 @@ func (p *Provisioner) create(ctx context.Context, name string, at place) (dirs.C
 // ref returns how to mount a share: with the options of the class or volume, and those
 // of the secret if there is one.
 func (p *Provisioner) ref(ctx context.Context, s volume.Share, options []string, secret *volume.SecretRef) (share.Ref, error) {
-	options, err := cluster.MountOptions(ctx, p.options.Client, options, secret)
+	options, err := cluster.MountOptions(ctx, p.options.Client, s, options, secret)
 	return share.Ref{Share: s, MountOptions: options}, err
 }
 

@@ -1,4 +1,4 @@
-// Package registration tells kubelet about a CSI driver, by kubelet's plugin
+// Package registration registers a CSI driver with kubelet, by kubelet's plugin
 // registration API, so that the driver needs no node-driver-registrar beside it.
 package registration
 
@@ -18,28 +18,27 @@ import (
 )
 
 const (
-	// csiVersion is what kubelet is told for every version 1 of CSI, as
-	// node-driver-registrar does.
+	// csiVersion stands for every version 1 of CSI, as in node-driver-registrar.
 	csiVersion = "1.0.0"
-	// defaultCheck is how soon a removed socket is noticed.
+	// defaultCheck is how soon Serve notices a removed socket.
 	defaultCheck = 5 * time.Second
-	// stopGrace is how long kubelet's running call may take to be answered at a stop,
-	// and a new connection to say its first words: a stop waits for these.
+	// stopGrace is how long a stop waits for kubelet's running call, and a new connection
+	// may take for its handshake.
 	stopGrace = 2 * time.Second
 )
 
-// errGone says that somebody removed the socket.
+// errGone: another process removed the socket.
 var errGone = errors.New("the registration socket is gone")
 
-// Options say what kubelet is told, and where.
+// Options are what is registered, and where.
 type Options struct {
-	// Dir is kubelet's registration folder, as this process sees it.
+	// Dir is kubelet's registration directory, as this process sees it.
 	Dir string
 	// Driver is the CSI driver's name.
 	Driver string
 	// Endpoint is the path of the driver's CSI socket, as kubelet sees it.
 	Endpoint string
-	// Check is how often Serve looks whether the socket is still there. Zero: every 5 s.
+	// Check is how often Serve checks that the socket is still there, every 5 s when zero.
 	Check time.Duration
 }
 
@@ -56,10 +55,10 @@ type Registration struct {
 }
 
 // Listen opens the registration socket, in place of one that a killed process left
-// there. kubelet calls as soon as it sees the socket, and then calls the driver: that
-// must listen before. Anything at the socket's path that is no socket is left alone
-// and is an error, and so is a folder that is not there: kubelet would not look into
-// one that was made here. Serve must follow.
+// there. kubelet calls as soon as it sees the socket, and then calls the driver, which
+// must listen before. Anything but a socket at the socket's path stays and is an error,
+// and so is a missing directory: kubelet would not watch one that was made here. Serve
+// must follow.
 func Listen(options Options) (*Registration, error) {
 	if options.Check <= 0 {
 		options.Check = defaultCheck
@@ -75,17 +74,17 @@ func (r *Registration) listen() (err error) {
 	return nil
 }
 
-// Serve answers kubelet until ctx ends, and removes the socket. A socket that
-// somebody removes meanwhile is made again, on which kubelet registers the driver
+// Serve answers kubelet until ctx ends, and removes the socket. When another process
+// removes the socket meanwhile, it makes the socket again, and kubelet registers the driver
 // anew. It returns nil when ctx ended, and an error when kubelet refused the driver
-// or the socket can't be kept: both are mended, if at all, by a new start.
+// or the socket can't be kept: only a restart can fix either.
 func (r *Registration) Serve(ctx context.Context) error {
 	for {
 		err := r.serve(ctx)
 		if !errors.Is(err, errGone) {
 			return err
 		}
-		klog.InfoS("Somebody removed the registration socket: making it again", "socket", r.path)
+		klog.InfoS("Another process removed the registration socket; making it again", "socket", r.path)
 		if err := r.listen(); err != nil {
 			return err
 		}
@@ -116,7 +115,7 @@ func (r *Registration) serve(ctx context.Context) error {
 	return err
 }
 
-// watch waits for the end of what serve does: nil for that of ctx.
+// watch waits until serve has to stop. It returns nil when ctx ended.
 func (r *Registration) watch(ctx context.Context, refused, served <-chan error) error {
 	ticker := time.NewTicker(r.options.Check)
 	defer ticker.Stop()

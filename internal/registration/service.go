@@ -17,7 +17,7 @@ type service struct {
 
 var _ registerapi.RegistrationServer = (*service)(nil)
 
-// GetInfo tells kubelet what registers here.
+// GetInfo returns what registers here.
 func (s *service) GetInfo(context.Context, *registerapi.InfoRequest) (*registerapi.PluginInfo, error) {
 	return &registerapi.PluginInfo{
 		Type:              registerapi.CSIPlugin,
@@ -27,7 +27,7 @@ func (s *service) GetInfo(context.Context, *registerapi.InfoRequest) (*registera
 	}, nil
 }
 
-// NotifyRegistrationStatus takes kubelet's word on what it made of that.
+// NotifyRegistrationStatus takes kubelet's answer to that.
 func (s *service) NotifyRegistrationStatus(_ context.Context, status *registerapi.RegistrationStatus) (*registerapi.RegistrationStatusResponse, error) {
 	if status.GetPluginRegistered() {
 		klog.V(2).InfoS("kubelet registered the driver", "driver", s.options.Driver, "endpoint", s.options.Endpoint)
@@ -35,7 +35,7 @@ func (s *service) NotifyRegistrationStatus(_ context.Context, status *registerap
 	}
 	select {
 	case s.refused <- fmt.Errorf("kubelet did not register the driver %s at %s: %s", s.options.Driver, s.options.Endpoint, status.GetError()):
-	default: // it ends already, for what kubelet said before
+	default: // it ends already, for an earlier refusal
 	}
 	return &registerapi.RegistrationStatusResponse{}, nil
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // turnTimeout is longer than mounting, unmounting and starting a helper may take
-// together; see nfsmount.Options.
+// together; see mount.Options.
 const turnTimeout = 3 * time.Minute
 
 var errShuttingDown = errors.New("shutting down")

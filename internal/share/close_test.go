@@ -6,7 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"sharevol.dev/sharevol/internal/nfsmount/fakemount"
+	"sharevol.dev/sharevol/internal/mount"
+	"sharevol.dev/sharevol/internal/mount/fakemount"
 	"sharevol.dev/sharevol/internal/share/helper/fakehelper"
 )
 
@@ -62,11 +63,11 @@ func TestNothingIsMountedAfterClose(t *testing.T) {
 }
 
 // halfMounter mounts, and says that it has failed and could not be undone: what
-// nfsmount.Mounter does when umount(8) fails after a mount(8) that was killed.
+// mount.Mounter does when umount(8) fails after a mount(8) that was killed.
 type halfMounter struct{ *fakemount.Mounter }
 
-func (m halfMounter) Mount(ctx context.Context, source, target string, options []string) error {
-	return errors.Join(m.Mounter.Mount(ctx, source, target, options), errors.New("still mounted"))
+func (m halfMounter) Mount(ctx context.Context, spec mount.Spec, target string) error {
+	return errors.Join(m.Mounter.Mount(ctx, spec, target), errors.New("still mounted"))
 }
 
 func TestCloseUnmountsWhatAFailedMountHasLeft(t *testing.T) {

@@ -102,8 +102,7 @@ func (m *Manager) share(ref Ref) (*access, error) {
 
 // newAccess returns a new access to a share. The caller has the lock.
 func (m *Manager) newAccess(ref Ref, premounted string) *access {
-	share := ref.Share
-	share.Server = volume.CanonicalServer(share.Server)
+	share := ref.Share.Canonical()
 	if m.slots[share.Server] == nil {
 		m.slots[share.Server] = newSlots(m.options.Concurrency)
 	}

@@ -4,21 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/share/helper"
 )
 
 // ownMountOptions are added to a class's mount options for the provisioner's own
-// mount: it runs nothing from a share, and soft lets calls to a dead server fail
-// in the end. Writing file data softly would be unsafe; the provisioner writes none.
-var ownMountOptions = []string{"nosuid", "nodev", "noexec", "soft", "timeo=100", "retrans=2"}
+// mount, which runs nothing from a share. Those of the share's type follow.
+var ownMountOptions = []string{"nosuid", "nodev", "noexec"}
 
 // readOnly is added for Options.ReadOnly. The kernel gives such a mount a superblock of
 // its own, so that it takes nothing from other mounts of the export.
@@ -70,7 +67,7 @@ func (s *access) start(ctx context.Context, patient bool) (Helper, error) {
 		return h, nil
 	}
 	err = fmt.Errorf("%s: %w", s.ref.Share, err)
-	if !s.mounts && errors.Is(err, unix.ESTALE) {
+	if of, _ := fs.Types.Lookup(s.ref.Share.Type); !s.mounts && errors.Is(err, of.Stale) {
 		err = fmt.Errorf("%w: the mount at %s is stale, and not the provisioner's own: whoever mounted it must do so anew, as kubelet does for a new pod", err, s.path)
 	}
 	s.mu.Lock()
@@ -129,6 +126,10 @@ func (k *kin) bury(ctx context.Context) error {
 // mount mounts the share. The caller has the turn.
 func (s *access) mount(ctx context.Context) (err error) {
 	defer func(started time.Time) { s.options.Observe(s.ref.Share, "mount", err, time.Since(started)) }(time.Now())
+	of, err := fs.Types.Lookup(s.ref.Share.Type)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(s.path, 0o700); err != nil {
 		return err
 	}
@@ -137,11 +138,11 @@ func (s *access) mount(ctx context.Context) (err error) {
 	if err := s.options.Mounter.Unmount(ctx, s.path); err != nil {
 		return err
 	}
-	options := slices.Concat(s.ref.MountOptions, ownMountOptions)
+	options := slices.Concat(s.ref.MountOptions, ownMountOptions, of.Options.Provisioner)
 	if s.options.ReadOnly {
 		options = append(options, readOnly) // the last of contradicting ones counts
 	}
-	if err := s.options.Mounter.Mount(ctx, s.ref.Share.String(), s.path, options); err != nil {
+	if err := s.options.Mounter.Mount(ctx, of.Mount(s.ref.Share, "", options), s.path); err != nil {
 		return err
 	}
 	s.mounted = true
@@ -158,7 +159,7 @@ func (s *access) unmount(ctx context.Context) error {
 		}
 		s.mounted, s.tried = false, false
 	}
-	if err := os.Remove(s.path); !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.path); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -1,4 +1,4 @@
-// Package share is the provisioner's side of NFS shares: it mounts a share on
+// Package share is the provisioner's side of shares: it mounts a share on
 // first use and keeps it, and has the directory work on each done by a helper
 // process, so that a server that does not answer holds up its own volumes only,
 // and those not for long.
@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"sharevol.dev/sharevol/internal/mount"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/share/operation"
@@ -56,9 +57,9 @@ func Do[A, R any](ctx context.Context, doer Doer, ref Ref, op operation.Operatio
 	return result, err
 }
 
-// Mounter mounts shares; see nfsmount.Mounter for what is promised.
+// Mounter mounts shares; see mount.Mounter for what is promised.
 type Mounter interface {
-	Mount(ctx context.Context, source, target string, options []string) error
+	Mount(ctx context.Context, spec mount.Spec, target string) error
 	Unmount(ctx context.Context, target string) error
 }
 

@@ -27,17 +27,15 @@ type Adoption struct {
 func ParseAdoption(value string) (Adoption, error) {
 	const form = "must be NAME=SERVER:/SHARE, for example cluster.local/nfs-subdir-external-provisioner=nfs.example.com:/srv/volumes"
 	name, source, found := strings.Cut(value, "=")
-	server, exported, colon := strings.Cut(source, ":/")
-	if !found || !colon {
+	if !found {
 		return Adoption{}, errors.New(form)
 	}
-	a := Adoption{Name: name}
-	var errs [3]error
+	var errs [2]error
 	if domain, last, two := strings.Cut(name, "/"); !dnsSubdomain.MatchString(strings.ToLower(domain)) || two && !dnsSubdomain.MatchString(strings.ToLower(last)) {
-		errs[0] = fmt.Errorf("%q is no name of a provisioner", name)
+		errs[0] = fmt.Errorf("%q is not the name of a provisioner", name)
 	}
-	a.Share.Server, errs[1] = ParseServer(server)
-	a.Share.Path, errs[2] = ParseSharePath("/" + exported)
+	a := Adoption{Name: name}
+	a.Share, errs[1] = ParseShare(source)
 	if err := errors.Join(errs[:]...); err != nil {
 		return Adoption{}, fmt.Errorf("%s: %s", form, oneLine(err))
 	}
@@ -50,13 +48,14 @@ func (a Adoption) Lock() string { return strings.ReplaceAll(a.Name, "/", "-") }
 // ParseClass reads a StorageClass of the provisioner as that one does: letter case
 // of names matters, and parameters that it does not know mean nothing. A pathPattern
 // must render a path that is safe and not empty; the values of labels and annotations
-// may add levels to it, as they always could. Every fault is in the list.
-func (a Adoption) ParseClass(parameters map[string]string, mountOptions []string) (Class, field.ErrorList) {
+// may add levels to it, as they always could. Every fault is in the list. Its mount options
+// are left to the caller.
+func (a Adoption) ParseClass(parameters map[string]string) (Class, field.ErrorList) {
 	r := &reader{path: field.NewPath("parameters"), values: map[string]string{}}
 	for name, value := range parameters {
 		r.values[strings.ToLower(name)] = value // for what faults show
 	}
-	c := Class{Share: a.Share, Mode: defaultMode, UID: unsetID, GID: unsetID, MountOptions: slices.Clone(mountOptions)}
+	c := Class{Share: a.Share, Mode: defaultMode, UID: unsetID, GID: unsetID}
 	pattern := tidy(parameters[paramPathPattern])
 	if pattern == "" {
 		pattern = defaultAdopted
@@ -72,8 +71,7 @@ func (a Adoption) ParseClass(parameters map[string]string, mountOptions []string
 			c.Ignored = append(c.Ignored, name)
 		}
 	}
-	errs := checkMountOptions(mountOptions)
-	return c, append(errs, r.errs...)
+	return c, r.errs
 }
 
 // Policy returns what becomes of the volumes of a class of the provisioner with these

@@ -7,14 +7,14 @@ import (
 
 const oldName = "cluster.local/nfs-subdir-external-provisioner"
 
-var old = Adoption{Name: oldName, Share: Share{"nfs.example.com", "/srv/k8s"}}
+var old = Adoption{Name: oldName, Share: Share{Server: "nfs.example.com", Path: "/srv/k8s"}}
 
 func TestParseAdoption(t *testing.T) {
 	for value, want := range map[string]Adoption{
 		oldName + "=nfs.example.com:/srv/k8s":   old,
-		"fuseim.pri/ifs=192.0.2.1:/":            {"fuseim.pri/ifs", Share{"192.0.2.1", "/"}},
-		"nfs=[2001:db8::1]:/srv/":               {"nfs", Share{"2001:db8::1", "/srv"}},
-		"k8s-sigs.io/nfs-subdir=nfs:/srv/a=b/c": {"k8s-sigs.io/nfs-subdir", Share{"nfs", "/srv/a=b/c"}},
+		"fuseim.pri/ifs=192.0.2.1:/":            {"fuseim.pri/ifs", Share{Server: "192.0.2.1", Path: "/"}},
+		"nfs=[2001:db8::1]:/srv/":               {"nfs", Share{Server: "2001:db8::1", Path: "/srv"}},
+		"k8s-sigs.io/nfs-subdir=nfs:/srv/a=b/c": {"k8s-sigs.io/nfs-subdir", Share{Server: "nfs", Path: "/srv/a=b/c"}},
 	} {
 		if got, err := ParseAdoption(value); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", value, got, err)
@@ -63,7 +63,7 @@ func TestAdoptedClasses(t *testing.T) {
 		"${.PVC.namespace}/${.PVC.annotations.nfs.io/storage-path}": "team/a/b", "x-${.PVC.labels.app}": "x-web", "fixed": "fixed", "a${.PVC.labels.empty}b": "ab",
 	} {
 		parameters := map[string]string{"pathPattern": pattern, "server": "ignored", "whatever": "x"}
-		class, errs := old.ParseClass(parameters, []string{"nfsvers=4.1"})
+		class, errs := old.ParseClass(parameters)
 		rendered, more := class.Render(claim)
 		if len(errs)+len(more) > 0 || string(rendered.SubDir) != want || class.Share != old.Share || class.OnDelete != Archive || class.Mode != 0o777 || class.UID != -1 {
 			t.Errorf("%q: %q, %+v, %v, %v", pattern, rendered.SubDir, class, errs, more)
@@ -77,24 +77,24 @@ func TestAdoptedClasses(t *testing.T) {
 		"${.PVC.annotations.up}", "${.PVC.namespace}/${.PVC.annotations.up}", "${.PVC.annotations.abs}", "${.PVC.annotations.root}", "${.PVC.annotations.back}", "${.PVC.annotations.hash}",
 		"${.PVC.annotations.own}", "${.PVC.annotations.none}", "${.PVC.labels.empty}", "${.PVC.namespace}/${.PVC.labels.none}", "${.PVC.other}", "..", "../x", "/", "//", ".", "a/../b", "${.PVC.name",
 	} {
-		class, errs := old.ParseClass(map[string]string{"pathPattern": pattern}, nil)
+		class, errs := old.ParseClass(map[string]string{"pathPattern": pattern})
 		rendered, more := class.Render(claim)
 		if len(errs)+len(more) == 0 {
 			t.Errorf("%q renders %q", pattern, rendered.SubDir)
 		}
 	}
-	class, errs := old.ParseClass(nil, nil)
+	class, errs := old.ParseClass(nil)
 	if rendered, more := class.Render(long); len(errs) > 0 || len(more) == 0 {
 		t.Errorf("a name that no file system takes: %q", rendered.SubDir)
 	}
-	if _, errs := old.ParseClass(map[string]string{"archiveOnDelete": "maybe"}, []string{"addr=192.0.2.9"}); len(errs) != 2 {
+	if _, errs := old.ParseClass(map[string]string{"archiveOnDelete": "maybe"}); len(errs) != 1 {
 		t.Errorf("faults %v", errs)
 	}
 }
 
-// A volume's directory is below the adopted share, or nobody's business.
+// A volume's directory is below the adopted share, or left alone.
 func TestAdoptedDirectory(t *testing.T) {
-	root := Adoption{Name: "a", Share: Share{"nfs", "/"}}
+	root := Adoption{Name: "a", Share: Share{Server: "nfs", Path: "/"}}
 	for _, c := range []struct {
 		a            Adoption
 		server, path string

@@ -29,7 +29,7 @@ const (
 
 // known are the parameters that sharevol takes, as it shows them.
 var known = []string{
-	attrServer, attrShare, attrSubDir, paramPathPattern, attrOnDelete, paramArchive, paramMode, paramUID, paramGID, paramAllowSlashes,
+	AttrType, AttrServer, AttrShare, attrSubDir, paramPathPattern, attrOnDelete, paramArchive, paramMode, paramUID, paramGID, paramAllowSlashes,
 	paramProvisioner + suffixSecretName, paramProvisioner + suffixSecretSpace,
 	paramNodePublish + suffixSecretName, paramNodePublish + suffixSecretSpace,
 }
@@ -67,37 +67,27 @@ type Class struct {
 	Ignored []string
 }
 
-// ParseClass reads a StorageClass's parameters and mountOptions. A class that names
+// ParseClass reads a StorageClass's parameters, and its share with read. A class that names
 // no policy gets defaultOnDelete; an empty value is as good as none. Every fault is in
 // the list, one line each, sorted by where it is; a parameter that sharevol does not
 // know is one, because a misspelt onDelete must not delete. With faults, whatever of
-// the class could be read is in the Class.
-func ParseClass(parameters map[string]string, mountOptions []string, defaultOnDelete OnDelete) (Class, field.ErrorList) {
+// the class could be read is in the Class. Its mount options are left to the caller.
+func ParseClass(parameters map[string]string, defaultOnDelete OnDelete, read ReadShare) (Class, field.ErrorList) {
 	r := &reader{path: field.NewPath("parameters")}
 	r.values, r.errs = lowerKeys(parameters, r.path)
-	c := Class{MountOptions: slices.Clone(mountOptions)}
-	c.Share = parseShare(r.values, r.path, &r.errs)
-	c.SubDir = r.subDir()
-	c.SubDir.slashes = read(r, paramAllowSlashes, false, parseBool)
+	share, errs := read(r.values, r.path)
+	r.errs = append(r.errs, errs...)
+	c := Class{Share: share, SubDir: r.subDir()}
+	c.SubDir.slashes = get(r, paramAllowSlashes, false, parseBool)
 	c.OnDelete = r.onDelete(defaultOnDelete)
-	c.Mode = read(r, paramMode, defaultMode, parseMode)
-	c.UID = read(r, paramUID, unsetID, parseID)
-	c.GID = read(r, paramGID, unsetID, parseID)
+	c.Mode = get(r, paramMode, defaultMode, parseMode)
+	c.UID = get(r, paramUID, unsetID, parseID)
+	c.GID = get(r, paramGID, unsetID, parseID)
 	c.ProvisionerSecret = r.secret(paramProvisioner, false)
 	c.NodePublishSecret = r.secret(paramNodePublish, true)
 	c.Ignored = r.others(parameters)
 	sortFaults(r.errs)
-	return c, append(checkMountOptions(mountOptions), r.errs...)
-}
-
-func checkMountOptions(mountOptions []string) field.ErrorList {
-	var errs field.ErrorList
-	for i, option := range mountOptions {
-		if err := CheckMountOption(option); err != nil {
-			errs = append(errs, field.Invalid(field.NewPath("mountOptions").Index(i), option, oneLine(err)))
-		}
-	}
-	return errs
+	return c, r.errs
 }
 
 // reader collects the faults of one class.
@@ -113,8 +103,8 @@ func (r *reader) invalid(name, why string) {
 	r.errs = append(r.errs, field.Invalid(r.path.Key(name), r.value(name), why))
 }
 
-// read reads the parameter name with parse; a missing or empty one is missing.
-func read[T any](r *reader, name string, missing T, parse func(string) (T, error)) T {
+// get reads the parameter name with parse; a missing or empty one is missing.
+func get[T any](r *reader, name string, missing T, parse func(string) (T, error)) T {
 	value := r.value(name)
 	if value == "" {
 		return missing
@@ -159,8 +149,8 @@ func (r *reader) pathTemplate(name, value string, d dialect) Template {
 
 // onDelete reads onDelete and its alias.
 func (r *reader) onDelete(missing OnDelete) OnDelete {
-	policy := read(r, attrOnDelete, "", ParseOnDelete)
-	alias := read(r, paramArchive, "", func(value string) (OnDelete, error) {
+	policy := get(r, attrOnDelete, "", ParseOnDelete)
+	alias := get(r, paramArchive, "", func(value string) (OnDelete, error) {
 		archive, err := parseBool(value)
 		if archive {
 			return Archive, err
@@ -179,13 +169,14 @@ func (r *reader) onDelete(missing OnDelete) OnDelete {
 	return missing
 }
 
-// others returns the parameters of other sidecars; what nobody knows is a fault.
+// others returns the parameters of other sidecars; an unknown one is a fault.
 func (r *reader) others(parameters map[string]string) []string {
 	var others []string
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
-		// As lowerKeys does it. EqualFold would take a long s for an s, and nobody would read the value.
+		// As lowerKeys does it. EqualFold would take a long s for an s, and the value would not be read.
 		low := strings.ToLower(name)
-		if slices.ContainsFunc(known, func(k string) bool { return strings.ToLower(k) == low }) {
+		// A source is refused with its reason where the type takes none.
+		if low == AttrSource || slices.ContainsFunc(known, func(k string) bool { return strings.ToLower(k) == low }) {
 			continue
 		}
 		if key, ok := strings.CutPrefix(low, sidecarPrefix); ok && slices.Contains(ignored, key) {

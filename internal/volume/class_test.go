@@ -20,7 +20,7 @@ func given(parameters ...string) map[string]string {
 
 // class parses the class with given parameters. It returns its faults as a user sees them.
 func class(parameters ...string) (Class, []string) {
-	c, errs := ParseClass(given(parameters...), nil, Delete)
+	c, errs := ParseClass(given(parameters...), Delete, ServerAndShare)
 	return c, lines(errs)
 }
 
@@ -67,7 +67,7 @@ func TestParameters(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			want := Class{
-				Share: Share{"nfs", "/srv"}, OnDelete: Delete, Mode: 0o777, UID: -1, GID: -1,
+				Share: Share{Server: "nfs", Path: "/srv"}, OnDelete: Delete, Mode: 0o777, UID: -1, GID: -1,
 				SubDir: Template{parameter: "subDir", parts: []part{{text: "${pv.metadata.name}", variable: volumeName}}},
 			}
 			c.want(&want)
@@ -81,31 +81,19 @@ func TestParameters(t *testing.T) {
 func TestDefaultOnDelete(t *testing.T) {
 	for _, policy := range []OnDelete{Delete, Retain, Archive} {
 		for _, parameters := range []map[string]string{given(), given("onDelete", "")} {
-			if c, errs := ParseClass(parameters, nil, policy); len(errs) > 0 || c.OnDelete != policy {
+			if c, errs := ParseClass(parameters, policy, ServerAndShare); len(errs) > 0 || c.OnDelete != policy {
 				t.Errorf("default %s: %s, %v", policy, c.OnDelete, errs)
 			}
 		}
-		if c, errs := ParseClass(given("onDelete", "delete"), nil, policy); len(errs) > 0 || c.OnDelete != Delete {
+		if c, errs := ParseClass(given("onDelete", "delete"), policy, ServerAndShare); len(errs) > 0 || c.OnDelete != Delete {
 			t.Errorf("default %s outdoes the class: %s, %v", policy, c.OnDelete, errs)
 		}
 	}
 }
 
-func TestMountOptionsOfClass(t *testing.T) {
-	options := []string{"nfsvers=4.1,hard", "ro"}
-	c, errs := ParseClass(given(), options, Delete)
-	if len(errs) > 0 || !slices.Equal(c.MountOptions, options) {
-		t.Errorf("%q, %v", c.MountOptions, errs)
-	}
-	c.MountOptions[0] = "x"
-	if options[0] == "x" {
-		t.Error("the caller's options, from a cache, are shared with the class")
-	}
-}
-
 // Whatever is wrong is refused, with a message that says what is allowed.
 func TestParametersRefused(t *testing.T) {
-	const list = "unknown parameter, must be one of server, share, subDir, pathPattern, onDelete, archiveOnDelete, mountPermissions, uid, gid, subDirAllowSlashes, " +
+	const list = "unknown parameter, must be one of type, server, share, subDir, pathPattern, onDelete, archiveOnDelete, mountPermissions, uid, gid, subDirAllowSlashes, " +
 		"csi.storage.k8s.io/provisioner-secret-name, csi.storage.k8s.io/provisioner-secret-namespace, csi.storage.k8s.io/node-publish-secret-name, csi.storage.k8s.io/node-publish-secret-namespace"
 	const mode = "must be an octal mode from 0 to 3777: permission bits, setgid (2000) and sticky (1000)"
 	const id = "must be a number from 0 to 4294967294"
@@ -159,7 +147,7 @@ func TestFaultsReadTheSameEachTime(t *testing.T) {
 	parameters := given("SERVER", "a", "Server", "b", "x", "1", "y", "2", "X", "3", "csi.storage.k8s.io/z", "4", "subDir", "${a}/${b}")
 	want := ""
 	for range 50 {
-		_, errs := ParseClass(parameters, []string{"suid", "dev"}, Delete)
+		_, errs := ParseClass(parameters, Delete, ServerAndShare)
 		if got := Faults(errs); want == "" {
 			want = got
 		} else if got != want {

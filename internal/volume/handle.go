@@ -35,7 +35,7 @@ func ParseHandle(handle string) (Volume, error) {
 		}
 	}
 	if len(fields) <= handleSubDir || len(fields) > handleFields {
-		return Volume{}, errors.New("must have the form server#share#subDir, with #name and #onDelete perhaps, or server/share/subDir")
+		return Volume{}, errors.New("must be server#share#subDir, optionally followed by #name and #onDelete, or server/share/subDir")
 	}
 	var v Volume
 	var errs [handleFields]error
@@ -60,15 +60,16 @@ func ParseHandle(handle string) (Volume, error) {
 	return v, nil
 }
 
-// FromForeign reads what a PersistentVolume says that csi-driver-nfs made: where its
-// data is, and what becomes of that. A policy that it does not name is missing.
+// FromAdopted reads a PersistentVolume that csi-driver-nfs made: where its data is, and
+// what happens to it when the volume is deleted. The policy is missing where the volume
+// names none.
 //
-// The attributes are what pods are mounted by, and decide. But what csi-driver-nfs
-// deletes it finds by the handle: both must name the same place, or nothing is known to
+// Pods are mounted by the attributes, so these decide. But csi-driver-nfs finds what it
+// deletes by the handle: both must name the same place, or nothing is known to
 // be the volume's. The handle alone counts where there are no attributes, and divides
 // the path into share and subDir where the attributes have the two in one, as its first
 // releases wrote them. Every fault is in the list, under path, that of the CSI source.
-func FromForeign(handle string, attributes map[string]string, missing OnDelete, path *field.Path) (Volume, field.ErrorList) {
+func FromAdopted(handle string, attributes map[string]string, missing OnDelete, path *field.Path) (Volume, field.ErrorList) {
 	byHandle, err := ParseHandle(handle)
 	if err != nil {
 		return Volume{}, field.ErrorList{field.Invalid(path.Child("volumeHandle"), visible(handle), oneLine(err))}
@@ -76,17 +77,17 @@ func FromForeign(handle string, attributes map[string]string, missing OnDelete, 
 	under := path.Child("volumeAttributes")
 	values, errs := lowerKeys(attributes, under)
 	v := byHandle
-	if values[attrServer] != "" || values[attrShare] != "" {
+	if values[AttrServer] != "" || values[AttrShare] != "" {
 		var more field.ErrorList
-		v.Directory, more = DirectoryFromAttributes(attributes, under)
-		errs = more // which has those of lowerKeys
+		v.Directory, more = DirectoryFromAttributes(attributes, under, ServerAndShare)
+		errs = more // with those of lowerKeys
 	}
 	if len(errs) > 0 {
 		return v, errs
 	}
 	if !v.Same(byHandle.Directory) {
 		return v, field.ErrorList{field.Invalid(path.Child("volumeHandle"), handle,
-			fmt.Sprintf("names the directory %s, but the volumeAttributes name %s", byHandle.Source(), v.Source()))}
+			fmt.Sprintf("names the directory %s, but the volumeAttributes name %s", byHandle.DisplayPath(), v.DisplayPath()))}
 	}
 	if v.SubDir == "" {
 		v.Directory = byHandle.Directory

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -11,7 +12,7 @@ import (
 
 func TestParseHandle(t *testing.T) {
 	volume := func(server, share, subDir string, policy OnDelete) Volume {
-		return Volume{Directory{Share{server, share}, SubDir(subDir)}, policy}
+		return Volume{Directory{Share{Server: server, Path: share}, SubDir(subDir)}, policy}
 	}
 	read := map[string]Volume{
 		"nfs-server.default.svc.cluster.local#share#pvc-4bcbf944":               volume("nfs-server.default.svc.cluster.local", "/share", "pvc-4bcbf944", ""),
@@ -71,7 +72,7 @@ func FuzzParseHandle(f *testing.F) {
 }
 
 // What csi-driver-nfs's releases have written, from the first on.
-func TestFromForeign(t *testing.T) {
+func TestFromAdopted(t *testing.T) {
 	const identity = "storage.kubernetes.io/csiProvisionerIdentity"
 	m := func(pairs ...string) map[string]string {
 		attributes := map[string]string{identity: "1700000000000-8081-nfs.csi.k8s.io"}
@@ -123,7 +124,7 @@ func TestFromForeign(t *testing.T) {
 		"a variable without value": {"nfs#share#pvc-1##", m("server", "nfs", "share", "/share", "subDir", "${pv.metadata.name}"), ""},
 	}
 	for name, c := range cases {
-		v, errs := FromForeign(c.handle, c.attributes, Archive, field.NewPath("spec", "csi"))
+		v, errs := FromAdopted(c.handle, c.attributes, Archive, field.NewPath("spec", "csi"))
 		got := ""
 		if len(errs) == 0 {
 			got = strings.Join([]string{v.Share.Path, string(v.SubDir), string(v.OnDelete)}, " ")
@@ -144,10 +145,10 @@ func TestFromForeign(t *testing.T) {
 func TestCSIDriverNFSReadsOurVolumes(t *testing.T) {
 	taken := []string{"server", "share", "subdir", "ondelete"} // that it takes, in lower case
 	for _, v := range []Volume{
-		{Directory{Share{"nfs.example.com", "/srv/volumes"}, "pvc-1"}, Delete},
-		{Directory{Share{"nfs.example.com", "/"}, "a/b/c"}, Retain},
-		{Directory{Share{"192.0.2.1", "/srv"}, "team a/ü"}, Archive},
-		{Directory{Share{"2001:db8::1", "/srv"}, "pvc-1"}, Delete},
+		{Directory{Share{Server: "nfs.example.com", Path: "/srv/volumes"}, "pvc-1"}, Delete},
+		{Directory{Share{Server: "nfs.example.com", Path: "/"}, "a/b/c"}, Retain},
+		{Directory{Share{Server: "192.0.2.1", Path: "/srv"}, "team a/ü"}, Archive},
+		{Directory{Share{Server: "2001:db8::1", Path: "/srv"}, "pvc-1"}, Delete},
 	} {
 		fields := strings.Split(v.Handle("pvc-1"), "#")
 		if len(fields) != 5 {
@@ -173,7 +174,7 @@ func TestCSIDriverNFSReadsOurVolumes(t *testing.T) {
 		if attributes["server"] != v.Share.Server || attributes["share"] != v.Share.Path || attributes["subDir"] != string(v.SubDir) {
 			t.Errorf("attributes %v", attributes)
 		}
-		again, errs := FromForeign(v.Handle("pvc-1"), attributes, Archive, field.NewPath("x"))
+		again, errs := FromAdopted(v.Handle("pvc-1"), attributes, Archive, field.NewPath("x"))
 		if len(errs) > 0 || again != v {
 			t.Errorf("%+v is read as %+v, %v", v, again, errs)
 		}
@@ -186,22 +187,20 @@ func TestStaticVolumesOfCSIDriverNFS(t *testing.T) {
 		"server": "nfs", "share": "/share", "subDir": "/${pvc.metadata.namespace}/${pvc.metadata.name}/", "mountOptions": "nfsvers=4.1,hard",
 		"csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "team",
 	}
-	d, errs := DirectoryFromAttributes(attributes, field.NewPath("x"))
-	if len(errs) > 0 || d.Source() != "nfs:/share/team/data" {
+	d, errs := DirectoryFromAttributes(attributes, field.NewPath("x"), ServerAndShare)
+	if len(errs) > 0 || d.DisplayPath() != "nfs:/share/team/data" {
 		t.Errorf("%v, %v", d, errs)
 	}
-	options, errs := MountOptionsFromAttributes(attributes, field.NewPath("x"))
+	options, errs := MountOptionsFromAttributes(attributes, field.NewPath("x"), func(string) error { return nil })
 	if len(errs) > 0 || !slices.Equal(options, []string{"nfsvers=4.1", "hard"}) {
 		t.Errorf("%q, %v", options, errs)
 	}
-	for _, bad := range []string{"addr=192.0.2.9", "hard,suid", "hard,,soft", "a b"} {
-		attributes["mountOptions"] = bad
-		if _, errs := MountOptionsFromAttributes(attributes, field.NewPath("x")); len(errs) == 0 {
-			t.Errorf("%q passes", bad)
-		}
+	options, errs = MountOptionsFromAttributes(attributes, field.NewPath("x"), func(string) error { return errors.New("is refused") })
+	if len(errs) != 1 || len(options) > 0 || errs[0].Error() != `x[mountOptions]: Invalid value: "nfsvers=4.1,hard": is refused` {
+		t.Errorf("%q, %v", options, errs)
 	}
 	attributes["csi.storage.k8s.io/pvc/name"] = "../../etc"
-	if d, errs := DirectoryFromAttributes(attributes, field.NewPath("x")); len(errs) == 0 {
+	if d, errs := DirectoryFromAttributes(attributes, field.NewPath("x"), ServerAndShare); len(errs) == 0 {
 		t.Errorf("%v", d)
 	}
 }

@@ -23,16 +23,21 @@ var metadataKeys = map[string]string{
 // LocationFromAttributes reads where on NFS the volume of any driver has its data,
 // from whatever volumeAttributes that driver writes: server, share and subDir in any
 // letter case, with or without slashes at their ends. It judges nothing: the subDir
-// may be empty or lead out of the share, and Full says where to. It returns false if
-// there is no server or no share.
-func LocationFromAttributes(attributes map[string]string) (Directory, bool) {
+// may be empty or lead out of the share, and Full says where to. Without server and share
+// it is where they say that a volume of a type of ours has its data, which read finds. It
+// returns false if they don't.
+func LocationFromAttributes(attributes map[string]string, read ReadShare) (Directory, bool) {
 	values := make(map[string]string, len(attributes))
 	for _, key := range slices.Sorted(maps.Keys(attributes)) { // so that it is the same each time
 		values[strings.ToLower(key)] = attributes[key]
 	}
-	server, share, subDir := values[attrServer], values[attrShare], subDirOf(values)
+	server, share, subDir := values[AttrServer], values[AttrShare], subDirOf(values)
 	if server == "" || share == "" {
-		return Directory{}, false
+		if values[AttrType] == "" {
+			return Directory{}, false
+		}
+		d, errs := DirectoryFromAttributes(attributes, nil, read)
+		return d, len(errs) == 0
 	}
 	if subDir = path.Clean(strings.Trim(subDir, "/")); subDir == "." {
 		subDir = ""

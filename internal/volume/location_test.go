@@ -20,16 +20,16 @@ func TestLocationFromAttributes(t *testing.T) {
 		"out of the server":         {map[string]string{"server": "nfs", "share": "/srv", "subDir": "../../../c/./d"}, "nfs /c/d"},
 	}
 	for name, c := range cases {
-		d, ok := LocationFromAttributes(c.attributes)
+		d, ok := LocationFromAttributes(c.attributes, ServerAndShare)
 		if got := CanonicalServer(d.Share.Server) + " " + d.Full(); !ok || got != c.want {
 			t.Errorf("%s: %q, %v; want %q", name, got, ok, c.want)
 		}
 	}
 	for name, attributes := range map[string]map[string]string{
 		"nothing": nil, "no share": {"server": "nfs"}, "no server": {"share": "/srv"}, "empty": {"server": "", "share": "/srv"},
-		"smb": {"source": "//server/share"},
+		"smb": {"source": "//server/share"}, "our type, no share": {"type": "nfs", "source": "//server/share"},
 	} {
-		if d, ok := LocationFromAttributes(attributes); ok {
+		if d, ok := LocationFromAttributes(attributes, ServerAndShare); ok {
 			t.Errorf("%s: %v", name, d)
 		}
 	}
@@ -38,9 +38,9 @@ func TestLocationFromAttributes(t *testing.T) {
 // Attributes of the same spelling must not lead to one place today and to another tomorrow.
 func TestLocationIsTheSameEachTime(t *testing.T) {
 	attributes := map[string]string{"server": "a", "Server": "b", "SERVER": "c", "share": "/x", "Share": "/y", "subDir": "d", "subdir": "e"}
-	first, _ := LocationFromAttributes(attributes)
+	first, _ := LocationFromAttributes(attributes, ServerAndShare)
 	for range 50 {
-		if again, _ := LocationFromAttributes(attributes); again != first {
+		if again, _ := LocationFromAttributes(attributes, ServerAndShare); again != first {
 			t.Fatalf("once %v, once %v", first, again)
 		}
 	}
@@ -60,10 +60,10 @@ func TestCanonicalServer(t *testing.T) {
 
 func TestFull(t *testing.T) {
 	for want, d := range map[string]Directory{
-		"/":        {Share{"nfs", "/"}, ""},
-		"/a":       {Share{"nfs", "/"}, "a"},
-		"/srv":     {Share{"nfs", "/srv/"}, ""},
-		"/srv/a/b": {Share{"nfs", "/srv"}, "a/b"},
+		"/":        {Share{Server: "nfs", Path: "/"}, ""},
+		"/a":       {Share{Server: "nfs", Path: "/"}, "a"},
+		"/srv":     {Share{Server: "nfs", Path: "/srv/"}, ""},
+		"/srv/a/b": {Share{Server: "nfs", Path: "/srv"}, "a/b"},
 	} {
 		if got := d.Full(); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)

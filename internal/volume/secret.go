@@ -24,7 +24,7 @@ type SecretRef struct{ Namespace, Name string }
 type SecretTemplate struct{ namespace, name Template }
 
 // secret reads the two parameters that name a secret. Its name may use labels and
-// annotations only with free: whoever writes a claim chooses those, and the
+// annotations only with free: the author of a claim chooses those, and the
 // provisioner may read secrets that the claim's author may not.
 func (r *reader) secret(prefix string, free bool) *SecretTemplate {
 	nameKey, spaceKey := prefix+suffixSecretName, prefix+suffixSecretSpace
@@ -65,7 +65,7 @@ func (r *reader) secretName(key, value string, free bool) Template {
 }
 
 // secretNamespace reads a secret's namespace: a literal, or the claim's own. With
-// more, a claim could lead to the secrets of a namespace that nobody meant.
+// more, a claim could name the secrets of any namespace.
 func (r *reader) secretNamespace(key, value string) Template {
 	t, _ := parseTemplate(key, value, csiNames|sidecarNames)
 	switch {

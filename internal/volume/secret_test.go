@@ -52,7 +52,7 @@ func TestSecretsRefused(t *testing.T) {
 		"annotation":            {paramProvisioner, "${pvc.metadata.annotations['a']}", "x", []string{"-name]: ${pvc.metadata.annotations['a']}" + choose}},
 		"annotation, short":     {paramProvisioner, "${pvc.annotations['a']}", "x", []string{"-name]: ${pvc.annotations['a']}" + choose}},
 		"two labels":            {paramProvisioner, "${pvc.metadata.labels['a']}${pvc.metadata.labels['b']}", "x", []string{"-name]: ${pvc.metadata.labels['a']}" + choose, "-name]: ${pvc.metadata.labels['b']}" + choose}},
-		"unknown":               {paramNodePublish, "${.PVC.name}", "x", []string{"-name]: ${.PVC.name} is no variable, must be one of " + (csiNames | sidecarNames).allowed()}},
+		"unknown":               {paramNodePublish, "${.PVC.name}", "x", []string{"-name]: ${.PVC.name} is not a variable, must be one of " + (csiNames | sidecarNames).allowed()}},
 		"not closed":            {paramNodePublish, "${pvc.name", "x", []string{"-name]: ${pvc.name is not closed with }"}},
 		"name":                  {paramNodePublish, "../x", "x", []string{"-name]: must be a secret's name: at most 253"}},
 		"name's end":            {paramNodePublish, "${pvc.name}-", "x", []string{"-name]: must be a secret's name: at most 253"}},

@@ -111,7 +111,7 @@ func parseTemplate(parameter, value string, d dialect) (Template, []error) {
 		}
 		p := parseVariable(name, d)
 		if p.variable == unknown {
-			errs = append(errs, fmt.Errorf("%s is no variable, must be one of %s", visible(p.text), d.allowed()))
+			errs = append(errs, fmt.Errorf("%s is not a variable, must be one of %s", visible(p.text), d.allowed()))
 		}
 		t.parts = append(t.parts, p)
 		value = after

@@ -136,7 +136,7 @@ func TestHostileNames(t *testing.T) {
 
 // What no claim can mend is a fault of the class.
 func TestTemplatesRefused(t *testing.T) {
-	const variables = " is no variable, must be one of ${pvc.metadata.name}, ${pvc.metadata.namespace}, ${pvc.metadata.labels['KEY']}, ${pvc.metadata.annotations['KEY']}, ${pv.metadata.name}"
+	const variables = " is not a variable, must be one of ${pvc.metadata.name}, ${pvc.metadata.namespace}, ${pvc.metadata.labels['KEY']}, ${pvc.metadata.annotations['KEY']}, ${pv.metadata.name}"
 	const aliases = variables + ", ${.PVC.name}, ${.PVC.namespace}, ${.PVC.labels.KEY}, ${.PVC.annotations.KEY}"
 	const dots, end = `must not have a "." or ".." path component`, "must not have an empty path component"
 	cases := map[string]struct {

@@ -6,14 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
-
-// nfsMagic is NFS_SUPER_MAGIC of linux/magic.h.
-const nfsMagic = 0x6969
 
 // Description is what a share is like.
 type Description struct {
@@ -22,11 +18,11 @@ type Description struct {
 	// Fault says why what sharevol keeps on the share can't be read; empty if it can,
 	// or if there is nothing.
 	Fault string
-	// NFS says whether it is an NFS mount, NFSVersion which version the client and
-	// the server have agreed on, as the kernel shows it ("4.2"); empty if it does not.
-	NFS        bool
-	NFSVersion string
-	Space      Space
+	// Magic is the number of its type of file system, MountOptions are those that the kernel
+	// shows for it; empty if it shows none. Package fs has what they mean.
+	Magic        int64
+	MountOptions string
+	Space        Space
 }
 
 // Space is that of the file system of a share.
@@ -45,11 +41,11 @@ func (r *Root) Describe(ctx context.Context) (Description, error) {
 	if _, err := ignoringEINTR(func() (int, error) { return 0, unix.Fstatfs(int(r.dir.Fd()), &fs) }); err != nil {
 		return Description{}, untouched(stepError("statfs", "the share root", err))
 	}
-	d := Description{NFS: fs.Type == nfsMagic, Space: Space{
+	d := Description{Magic: int64(fs.Type), Space: Space{
 		Bytes: fs.Blocks * uint64(fs.Frsize), FreeBytes: fs.Bavail * uint64(fs.Frsize), Inodes: fs.Files, FreeInodes: fs.Ffree,
 	}}
 	var err error
-	if d.NFSVersion, err = nfsVersion(r.dir); err != nil {
+	if d.MountOptions, err = mountOptions(r.dir); err != nil {
 		return Description{}, untouched(err)
 	}
 	f, err := r.lookIn(ctx)
@@ -91,9 +87,9 @@ func (r *Root) lookIn(ctx context.Context) (_ *folder, err error) {
 	return f, err
 }
 
-// nfsVersion returns the NFS version of the mount that dir is on. It asks the kernel
-// of this machine only.
-func nfsVersion(dir *os.File) (string, error) {
+// mountOptions returns the file system's options of the mount that dir is on. It asks the
+// kernel of this machine only.
+func mountOptions(dir *os.File) (string, error) {
 	id, err := mountID(dir)
 	if id == 0 || err != nil {
 		return "", err
@@ -107,14 +103,10 @@ func nfsVersion(dir *os.File) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the table of mounts: %w", err)
 	}
-	for _, mount := range mounts {
-		for option := range strings.SplitSeq(mount.VFSOptions, ",") {
-			if version, ok := strings.CutPrefix(option, "vers="); ok && strings.HasPrefix(mount.FSType, "nfs") {
-				return version, nil
-			}
-		}
+	if len(mounts) == 0 {
+		return "", nil
 	}
-	return "", nil
+	return mounts[0].VFSOptions, nil
 }
 
 // mountID returns the number that the table of mounts has for the mount of an open

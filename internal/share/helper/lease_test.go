@@ -111,6 +111,8 @@ func startParent(t *testing.T, helperArgument, share string) (parent *os.Process
 	must(t, err)
 	helper, err = strconv.Atoi(strings.TrimSpace(line))
 	must(t, err)
+	// This program is the parent of orphans once it has started a helper; else this fails.
+	t.Cleanup(func() { _, _ = unix.Wait4(helper, nil, 0, nil) })
 	return cmd.Process, helper
 }
 

@@ -10,12 +10,9 @@ import (
 	"os/exec"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"sharevol.dev/sharevol/internal/processors"
+	"sharevol.dev/sharevol/internal/process"
 )
 
 const (
@@ -67,7 +64,7 @@ type Options struct {
 // waits for its answer: the operation stops between two steps and says what it did.
 type Process struct {
 	options Options
-	cmd     *exec.Cmd
+	child   *process.Process
 	stdout  *os.File
 
 	sending sync.Mutex // guards encoder, which writes to stdin
@@ -77,10 +74,8 @@ type Process struct {
 	failing sync.Once
 	failed  chan struct{} // closed when the calls are to return failure
 	failure error
-	done    chan struct{} // closed when the process is gone
 
 	mu     sync.Mutex
-	reaped bool // the process id may be another's
 	lastID uint64
 	calls  map[uint64]*call
 }
@@ -108,99 +103,63 @@ func Start(options Options) (*Process, error) {
 	if err != nil {
 		return nil, errors.Join(err, requests.Close(), stdin.Close())
 	}
-	p := &Process{
-		options: options, stdin: stdin, stdout: stdout, encoder: json.NewEncoder(stdin),
-		failed: make(chan struct{}), done: make(chan struct{}), calls: map[uint64]*call{},
-		cmd: &exec.Cmd{
-			Path: options.Command[0],
-			Args: append([]string{os.Args[0] + " for " + options.Name}, options.Command[1:]...),
-			Env:  environment(),
-			Dir:  "/",
-			// What it says goes where our log goes, its last words too.
-			Stdin: requests, Stdout: replies, Stderr: os.Stderr,
-			// A signal for the provisioner from a terminal is not for its helpers.
-			SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
-		},
-	}
-	started := processors.Starting()
-	err = p.cmd.Start()
-	started()
+	child, err := process.Start(&exec.Cmd{
+		Path: options.Command[0],
+		Args: append([]string{os.Args[0] + " for " + options.Name}, options.Command[1:]...),
+		Env:  environment(),
+		Dir:  "/",
+		// Its messages go where our log goes, its last ones too. A signal for the provisioner
+		// from a terminal is not for its helpers, which are no part of its process group.
+		Stdin: requests, Stdout: replies, Stderr: os.Stderr,
+	})
 	_, _ = requests.Close(), replies.Close()
 	if err != nil {
 		_, _ = stdin.Close(), stdout.Close()
 		return nil, fmt.Errorf("start a helper process: %w", err)
 	}
-	go p.wait()
+	p := &Process{
+		options: options, child: child, stdin: stdin, stdout: stdout, encoder: json.NewEncoder(stdin),
+		failed: make(chan struct{}), calls: map[uint64]*call{},
+	}
 	go p.read()
 	go p.renew()
 	return p, nil
 }
 
 // PID returns the id of the process, which another may have once it is gone.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.child.PID() }
 
 // Done returns a channel that is closed when the process is gone.
-func (p *Process) Done() <-chan struct{} { return p.done }
+func (p *Process) Done() <-chan struct{} { return p.child.Done() }
 
 // End ends the helper, with SIGKILL if it does not end by itself, and whatever it
 // does. It returns an error if the process is not gone when ctx ends, or 5 s after
 // it was killed. It may be repeated.
 func (p *Process) End(ctx context.Context) error {
 	_ = p.stdin.Close() // a second time it is closed already
-	if p.waitGone(ctx, endGrace) {
+	if p.child.Ended(ctx, endGrace) {
 		return nil
 	}
-	p.kill()
-	if p.waitGone(ctx, killGrace) {
-		return nil
+	if err := p.child.End(ctx, killGrace); err != nil {
+		return fmt.Errorf("helper %w", err)
 	}
-	return fmt.Errorf("helper process %d does not end after SIGKILL", p.PID())
-}
-
-func (p *Process) waitGone(ctx context.Context, grace time.Duration) bool {
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-p.done:
-		return true
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return false
-}
-
-// kill kills the process group, if the process is not gone.
-func (p *Process) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.reaped {
-		// It fails only for a group that does not exist; this one's leader does.
-		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
-	}
-}
-
-// wait reaps the process. Until reaped is set, nothing else gets its id.
-func (p *Process) wait() {
-	for errors.Is(unix.Waitid(unix.P_PID, p.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
-	}
-	p.mu.Lock()
-	p.reaped = true
-	p.mu.Unlock()
-	_ = p.cmd.Wait() // how it ended is in its ProcessState
-	close(p.done)
+	return nil
 }
 
 // fail kills the process, waits for it to be gone, though not for ever, and makes
 // all calls return reason. It returns when that is so.
 func (p *Process) fail(reason error) {
 	p.failing.Do(func() {
-		p.kill()
-		if p.waitGone(context.Background(), killGrace) {
-			if errors.Is(reason, ErrGone) {
-				reason = fmt.Errorf("%w (%v)", reason, p.cmd.ProcessState)
+		err := p.child.End(context.Background(), killGrace)
+		switch {
+		case err != nil:
+			reason = fmt.Errorf("%w; its helper %w", reason, err)
+		case errors.Is(reason, ErrGone):
+			ended := p.child.Err()
+			if ended == nil {
+				ended = errors.New("exit status 0")
 			}
-		} else {
-			reason = fmt.Errorf("%w; its helper process %d does not end after SIGKILL", reason, p.PID())
+			reason = fmt.Errorf("%w (%v)", reason, ended)
 		}
 		p.failure = reason
 		close(p.failed)
@@ -265,7 +224,7 @@ func (p *Process) renew() {
 		select {
 		case <-p.failed:
 			return
-		case <-p.done:
+		case <-p.child.Done():
 			return
 		case <-ticker.C:
 		}

@@ -97,7 +97,7 @@ func (s *Shares) Do(ctx context.Context, ref share.Ref, name string, arguments, 
 	}
 	if create, is := arguments.(dirs.Create); is {
 		s.mu.Lock()
-		s.made[volume.Directory{Share: ref.Share, SubDir: create.SubDir}.Source()] = ref
+		s.made[volume.Directory{Share: ref.Share, SubDir: create.SubDir}.DisplayPath()] = ref
 		s.mu.Unlock()
 	}
 	if encoded, encodeErr = json.Marshal(done); encodeErr != nil {
@@ -184,7 +184,7 @@ func (s *Shares) Dirs() []string {
 				return err
 			}
 			dir := volume.SubDir(strings.TrimPrefix(path, root+"/"))
-			sources = append(sources, volume.Directory{Share: of, SubDir: dir}.Source())
+			sources = append(sources, volume.Directory{Share: of, SubDir: dir}.DisplayPath())
 			return nil
 		}))
 	}

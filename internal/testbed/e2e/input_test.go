@@ -72,7 +72,7 @@ func (w world) testBadInput(t *testing.T) {
 	for claim, faults := range map[string][]string{
 		"bad-class": {
 			`parameters[server]: Required value`, `parameters[share]: Invalid value: "srv"`, `parameters[onDelete]: Invalid value: "shred": must be one of delete, retain, archive`,
-			`parameters[block]: Invalid value: "true": unknown parameter, must be one of server, share, subDir`, `mountOptions[0]`, `claim.spec.selector: Forbidden`,
+			`parameters[block]: Invalid value: "true": unknown parameter, must be one of type, server, share, subDir`, `mountOptions[0]`, `claim.spec.selector: Forbidden`,
 		},
 		"selector": {"claim.spec.selector: Forbidden"},
 		"source":   {"claim.spec.dataSource: Forbidden"},

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -259,7 +260,7 @@ storageClasses:
 	for _, object := range in.others {
 		if class, ok := object.(*storagev1.StorageClass); ok {
 			classes = append(classes, class)
-			_, errs := volume.ParseClass(class.Parameters, class.MountOptions, volume.Delete)
+			_, errs := fs.Types.ParseClass(class.Parameters, class.MountOptions, volume.Delete)
 			must(t, class.Provisioner == volume.DefaultDriverName && len(errs) == 0, fmt.Sprint(class.Name, class.Provisioner, errs))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
+	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/volume"
 )
 
@@ -152,7 +153,7 @@ provisioner:
 		cmd := exec.Command("go", args...)
 		cmd.Dir = root(t)
 		out, err := cmd.CombinedOutput()
-		want := c.Name + ": bad command line:\nunexpected argument \"surplus\": only flags are taken\n--help"
+		want := c.Name + ": bad command line:\nunexpected argument \"surplus\": only flags are allowed\n--help"
 		if err == nil || !strings.HasPrefix(string(out), want) {
 			t.Errorf("%s %v: %v: %s", program, c.Args, err, out)
 		}
@@ -190,7 +191,7 @@ func TestExamples(t *testing.T) {
 		for _, object := range decode(t, data) {
 			if class, ok := object.(*storagev1.StorageClass); ok {
 				must(t, class.Provisioner == volume.DefaultDriverName, "the provisioner's name")
-				if _, errs := volume.ParseClass(class.Parameters, class.MountOptions, volume.Delete); len(errs) > 0 {
+				if _, errs := fs.Types.ParseClass(class.Parameters, class.MountOptions, volume.Delete); len(errs) > 0 {
 					t.Error(errs)
 				}
 			}

@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"context"
@@ -71,7 +71,7 @@ func TestMountEndsSoonAfterItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	started := time.Now()
-	if err := f.Mount(ctx, "nfs:/srv", f.target, nil); err == nil {
+	if err := f.Mount(ctx, nfs("nfs:/srv"), f.target); err == nil {
 		t.Error("no error")
 	}
 	if took := time.Since(started); took > 5*time.Second {

@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"fmt"

@@ -1,25 +1,34 @@
-package nfsmount
+package mount
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"sharevol.dev/sharevol/internal/process"
 )
+
+// immortal is a runner's end where SIGKILL ends nothing, as in the kernel of a client whose
+// server is cut off.
+func immortal(p *process.Process, grace time.Duration) error {
+	if p.Ended(context.Background(), grace) {
+		return nil
+	}
+	return fmt.Errorf("process group %d %w", p.PID(), process.ErrAlive)
+}
 
 // A daemon that mount(8) started, as rpc.statd is, becomes one while it is waited for.
 func TestWhatLeavesTheGroupIsNotWaitedFor(t *testing.T) {
 	f := newFixture(t, mountsWhatIsAsked+"\n(sleep 0.3; exec setsid sh -c 'echo $$ >'$info.pid'; exec sleep 600') >/dev/null 2>&1 &\nexit 0\n", umountsTheLast)
 	f.Mounter = New(Options{MountInfo: f.info, MountTimeout: 20 * time.Second})
-	if err := f.Mount(context.Background(), "nfs:/srv", f.target, nil); err != nil {
+	if err := f.Mount(context.Background(), nfs("nfs:/srv"), f.target); err != nil {
 		t.Error(err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -33,73 +42,11 @@ func TestWhatLeavesTheGroupIsNotWaitedFor(t *testing.T) {
 	killWritten(t, f.info+".pid")
 }
 
-// The leader's zombie keeps the group's number from others, until all have ended and
-// nothing is killed by it any more.
-func TestAGroupKeepsItsNumberUntilAllHaveEnded(t *testing.T) {
-	if err := adopt(); err != nil {
-		t.Fatal(err)
-	}
-	written := filepath.Join(t.TempDir(), "pid")
-	g := &group{leader: exec.Command("/bin/sh", "-c", "sleep 600 & echo $! >"+written+"; exit 3")}
-	g.leader.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := g.leader.Start(); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- g.wait() }()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(stat(t, g.number()), ") Z "); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the leader does not end")
-		}
-	}
-	select {
-	case err := <-done:
-		t.Errorf("a process of the group is left, and wait returned %v", err)
-	case <-time.After(200 * time.Millisecond):
-	}
-	if !strings.Contains(stat(t, g.number()), ") Z ") {
-		t.Error("the leader's number is free")
-	}
-	content, err := os.ReadFile(written)
-	if err != nil {
-		t.Fatal(err)
-	}
-	member, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := g.kill(syscall.Kill); err != nil {
-		t.Error(err)
-	}
-	var exit *exec.ExitError
-	if err := <-done; !errors.As(err, &exit) || exit.ExitCode() != 3 {
-		t.Errorf("got %v", err)
-	}
-	for _, pid := range []int{g.number(), member} {
-		if left := stat(t, pid); left != "" {
-			t.Errorf("left: %s", left)
-		}
-	}
-	if err := g.kill(func(pid int, _ syscall.Signal) error { return fmt.Errorf("%d was killed", pid) }); err != nil {
-		t.Error(err)
-	}
-}
-
-// stat returns what the kernel says of a process, "" if there is none.
-func stat(t *testing.T, pid int) string {
-	t.Helper()
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
 // A plain umount(8) that does not end, while the program has only seconds left.
 func TestUmountThatDoesNotDieLeavesTimeForDetaching(t *testing.T) {
 	f := newFixture(t, "", `case "$*" in *-l*) `+umountsTheLast+`;; *) echo $$ >$info.pid; exec sleep 600;; esac`)
 	f.Mounter = New(Options{MountInfo: f.info})
-	f.runner.kill = func(int, syscall.Signal) error { return nil }
+	f.runner.end = immortal
 	write(t, f.info, entry(f.target, "nfs:/a"))
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
@@ -116,7 +63,7 @@ func TestUmountThatDoesNotDieLeavesTimeForDetaching(t *testing.T) {
 func TestUnmountReturnsWithItsContext(t *testing.T) {
 	f := newFixture(t, "", `echo $$ >$info.$$.pid; exec sleep 600`)
 	f.Mounter = New(Options{MountInfo: f.info})
-	f.runner.kill = func(int, syscall.Signal) error { return nil }
+	f.runner.end = immortal
 	write(t, f.info, entry(f.target, "nfs:/a"))
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()

@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"context"
@@ -7,20 +7,21 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sharevol.dev/sharevol/internal/process"
 )
 
 // asPlugin, in the environment, makes the test binary a plugin that mounts what it is
 // told, and is killed meanwhile.
-const asPlugin = "NFSMOUNT_TEST_MOUNTS"
+const asPlugin = "MOUNT_TEST_MOUNTS"
 
 func TestMain(m *testing.M) {
 	if target := os.Getenv(asPlugin); target != "" {
-		_ = New(Options{MountInfo: os.Getenv(asPlugin + "_INFO"), Exclusive: true}).Mount(context.Background(), "nfs:/srv", target, nil)
+		_ = New(Options{MountInfo: os.Getenv(asPlugin + "_INFO"), Exclusive: true}).Mount(context.Background(), nfs("nfs:/srv"), target)
 		os.Exit(1) // it should have been killed
 	}
 	if dir := os.Getenv(asMounter); dir != "" {
@@ -64,28 +65,28 @@ func TestMountThatOutlivesItsProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the plugin does not mount", func() bool { return f.calls(t) != "" })
-	if err := errors.Join(adopt(), plugin.Process.Kill()); err != nil {
+	if err := errors.Join(process.Check(), plugin.Process.Kill()); err != nil {
 		t.Fatal(err)
 	}
 	_ = plugin.Wait() // killed
 
 	ctx := context.Background()
 	calls := map[string]func() error{
-		"mount":   func() error { return f.Mount(ctx, "nfs:/srv", f.target, nil) },
+		"mount":   func() error { return f.Mount(ctx, nfs("nfs:/srv"), f.target) },
 		"unmount": func() error { return f.Unmount(ctx, f.target) },
-		"unended": func() error { return f.Unended(f.target) },
+		"pending": func() error { return f.Pending(f.target) },
 	}
 	for name, call := range calls {
-		if err := call(); !errors.Is(err, ErrUnended) {
+		if err := call(); !errors.Is(err, ErrPending) {
 			t.Errorf("%s beside a mount(8) that runs on: %v", name, err)
 		}
 	}
 	write(t, f.info+".go", "")
-	eventually(t, "the mount(8) that ran on holds its lock for ever", func() bool { return f.Unended(f.target) == nil })
+	eventually(t, "the mount(8) that ran on holds its lock for ever", func() bool { return f.Pending(f.target) == nil })
 	if layers, err := f.Layers(f.target); err != nil || len(layers) != 1 {
 		t.Errorf("layers %v, %v", layers, err)
 	}
-	if err := calls["mount"](); err == nil || errors.Is(err, ErrUnended) {
+	if err := calls["mount"](); err == nil || errors.Is(err, ErrPending) {
 		t.Errorf("mount on what the other one mounted: %v", err)
 	}
 	if err := calls["unmount"](); err != nil {
@@ -101,10 +102,10 @@ func TestLockIsInheritedByMountAlone(t *testing.T) {
 	inherits := `[ -e /proc/$$/fd/3 ] && echo inherits >>$info.$(basename $0); `
 	f := exclusive(t, inherits+mountsWhatIsAsked, inherits+umountsTheLast)
 	for range 2 {
-		if err := f.Mount(context.Background(), "nfs:/srv", f.target, nil); err != nil {
+		if err := f.Mount(context.Background(), nfs("nfs:/srv"), f.target); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.Unended(f.target); err != nil {
+		if err := f.Pending(f.target); err != nil {
 			t.Error(err)
 		}
 		if err := f.Unmount(context.Background(), f.target); err != nil {
@@ -123,7 +124,7 @@ func TestLockIsInheritedByMountAlone(t *testing.T) {
 func TestFailedMountFreesItsTarget(t *testing.T) {
 	f := exclusive(t, mountsWhatIsAsked+"; exit 32", umountsTheLast)
 	for range 2 {
-		if err := f.Mount(context.Background(), "nfs:/srv", f.target, nil); err == nil || errors.Is(err, ErrUnended) {
+		if err := f.Mount(context.Background(), nfs("nfs:/srv"), f.target); err == nil || errors.Is(err, ErrPending) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -136,16 +137,16 @@ func TestFailedMountFreesItsTarget(t *testing.T) {
 // until it has ended.
 func TestMountThatSurvivesItsKillHoldsItsLock(t *testing.T) {
 	f := exclusive(t, `exec sleep 1`, umountsTheLast)
-	f.runner.kill, f.runner.grace = func(int, syscall.Signal) error { return nil }, 50*time.Millisecond
+	f.runner.end, f.runner.grace = immortal, 50*time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	if err := f.Mount(ctx, "nfs:/srv", f.target, nil); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnended) {
+	if err := f.Mount(ctx, nfs("nfs:/srv"), f.target); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrPending) {
 		t.Fatalf("got %v", err)
 	}
 	successor := New(Options{MountInfo: f.info, Exclusive: true})
-	if err := successor.Unended(f.target); !errors.Is(err, ErrUnended) {
+	if err := successor.Pending(f.target); !errors.Is(err, ErrPending) {
 		t.Errorf("got %v", err)
 	}
-	eventually(t, "the lock is held for ever", func() bool { return successor.Unended(f.target) == nil })
-	eventually(t, "it counts as running for ever", func() bool { return f.Unended(f.target) == nil })
+	eventually(t, "the lock is held for ever", func() bool { return successor.Pending(f.target) == nil })
+	eventually(t, "it counts as running for ever", func() bool { return f.Pending(f.target) == nil })
 }

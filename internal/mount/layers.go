@@ -1,45 +1,17 @@
-package nfsmount
+package mount
 
 import (
 	"errors"
 	"io/fs"
-	"path"
-	"strings"
 )
 
 // Layer is one mount on a directory.
 type Layer struct {
 	Source string // what is mounted, for NFS "server:/path"
-	FSType string // "nfs4", "nfs", ...
+	FSType string // as the kernel names it: "nfs4", "nfs", ...
 	// Device is the file system's number, "major:minor". Mounts with the same one share
 	// what the kernel knows of the server, and hang together.
 	Device string
-}
-
-// Shows reports whether l is the NFS export source ("server:/path"). Only the
-// path is compared: where two names of one server share a superblock, the kernel
-// shows every mount of it under the name that came first.
-func (l Layer) Shows(source string) bool {
-	return l.NFS() && l.Path() == remotePath(source)
-}
-
-// NFS reports whether l is an NFS mount.
-func (l Layer) NFS() bool { return strings.HasPrefix(l.FSType, "nfs") }
-
-// Path returns the path on the server that l shows, clean, or "" if it is no NFS mount.
-func (l Layer) Path() string {
-	if !l.NFS() {
-		return ""
-	}
-	return remotePath(l.Source)
-}
-
-func remotePath(source string) string {
-	_, after, found := strings.Cut(source, ":/")
-	if !found {
-		return ""
-	}
-	return path.Clean("/" + after)
 }
 
 // Mounted is a layer and where it is.

@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"context"
@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// Unmounted says how one layer of a target was unmounted.
+// Unmounted is how one layer of a target was unmounted.
 type Unmounted string
 
-// The kinds.
+// How a layer can be unmounted.
 const (
 	Plain    Unmounted = "plain"    // by umount(8)
 	Detached Unmounted = "detached" // by umount -l: it was busy, or its server did not answer
 	Failed   Unmounted = "failed"   // it is still mounted
 )
 
-// Unmount takes away every layer that is mounted on target, with umount(8) and,
+// Unmount unmounts every layer that is mounted on target, with umount(8) and,
 // where that does not end in time or fails, by detaching (umount -l). It never
 // forces (umount -f): volumes of one export share a superblock, and forcing one
 // fails the writes of the others. Nothing mounted is success. It returns nil only
@@ -34,13 +34,13 @@ func (m *Mounter) Unmount(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	return m.unmount(ctx, target, func() error { return m.unended(target) })
+	return m.unmount(ctx, target, func() error { return m.pending(target) })
 }
 
-func (m *Mounter) unmount(ctx context.Context, target string, unended func() error) error {
+func (m *Mounter) unmount(ctx context.Context, target string, stillPending func() error) error {
 	for {
 		// First: what ends after this look at it is in mountinfo by then, or never will be.
-		pending := unended()
+		pending := stillPending()
 		layers, err := m.layers(target)
 		if err != nil {
 			return err
@@ -54,16 +54,16 @@ func (m *Mounter) unmount(ctx context.Context, target string, unended func() err
 	}
 }
 
-// unmountTop takes away the topmost of so many layers. Another process may do so
+// unmountTop unmounts the topmost of so many layers. Another process may do so
 // meanwhile: only mountinfo counts.
 func (m *Mounter) unmountTop(ctx context.Context, target string, layers int) error {
 	// -i: no helper that would call the server; -c: no look at the path itself.
 	// It may wait for a dead server: half of the time is left for detaching.
-	err := m.umount(ctx, m.left(ctx)/2, job{"umount", target}, "-n", "-c", "-i", target)
+	err := m.umount(ctx, timeLeft(ctx)/2, job{"umount", target}, "-n", "-c", "-i", target)
 	kind := Plain
 	left, readErr := m.layers(target)
 	if readErr == nil && len(left) >= layers {
-		err = m.umount(ctx, m.left(ctx), job{"umount -l", target}, "-n", "-c", "-i", "-l", target)
+		err = m.umount(ctx, timeLeft(ctx), job{"umount -l", target}, "-n", "-c", "-i", "-l", target)
 		kind = Detached
 		left, readErr = m.layers(target)
 	}
@@ -75,8 +75,8 @@ func (m *Mounter) unmountTop(ctx context.Context, target string, layers int) err
 	return errors.Join(err, readErr, fmt.Errorf("%s is still mounted", target))
 }
 
-// left returns how long an Unmount with this context may still take.
-func (m *Mounter) left(ctx context.Context) time.Duration {
+// timeLeft returns how long an Unmount with this context may still take.
+func timeLeft(ctx context.Context) time.Duration {
 	if deadline, set := ctx.Deadline(); set {
 		return time.Until(deadline)
 	}

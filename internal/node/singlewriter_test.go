@@ -7,7 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 // mode has a request publish on another target with an access mode.
@@ -51,10 +51,10 @@ func TestAccessModes(t *testing.T) {
 // What counts is the same directory on a target of a CSI volume.
 func TestSingleWriterBesideOtherMounts(t *testing.T) {
 	f := newFixture(t)
-	f.mounter.Put(f.newTarget(t, "other", "pvc-2"), nfsmount.Layer{Source: "nfs:/srv/pvc-2", FSType: "nfs4", Device: "0:50"})
-	f.mounter.Put(f.newTarget(t, "other", "pvc-3"), nfsmount.Layer{Source: "other:/srv/pvc-1", FSType: "nfs4", Device: "0:51"})
-	f.mounter.Put(f.kubelet+"/pods/x/volumes/kubernetes.io~nfs/x", nfsmount.Layer{Source: source, FSType: "nfs4", Device: "0:50"})
-	f.mounter.Put("/mnt/volumes/kubernetes.io~csi/x/mount", nfsmount.Layer{Source: source, FSType: "nfs4", Device: "0:50"})
+	f.mounter.Put(f.newTarget(t, "other", "pvc-2"), mount.Layer{Source: "nfs:/srv/pvc-2", FSType: "nfs4", Device: "0:50"})
+	f.mounter.Put(f.newTarget(t, "other", "pvc-3"), mount.Layer{Source: "other:/srv/pvc-1", FSType: "nfs4", Device: "0:51"})
+	f.mounter.Put(f.kubelet+"/pods/x/volumes/kubernetes.io~nfs/x", mount.Layer{Source: source, FSType: "nfs4", Device: "0:50"})
+	f.mounter.Put("/mnt/volumes/kubernetes.io~csi/x/mount", mount.Layer{Source: source, FSType: "nfs4", Device: "0:50"})
 	if err := f.tryPublish(mode(f.target, single)); err != nil {
 		t.Error(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 // No path outside of kubelet's folder is mounted on, unmounted or removed, nor one that
@@ -26,7 +26,7 @@ func TestTargetsOutsideOfKubeletsFolder(t *testing.T) {
 	if err := os.Symlink(elsewhere, link); err != nil {
 		t.Fatal(err)
 	}
-	f.mounter.Put(victim, nfsmount.Layer{Source: source, FSType: "nfs4"})
+	f.mounter.Put(victim, mount.Layer{Source: source, FSType: "nfs4"})
 	for name, path := range map[string]string{
 		"elsewhere": victim, "by a link": filepath.Join(link, "victim"), "the folder": f.kubelet, "its brother": f.kubelet + "-other/x",
 		"dots": f.kubelet + "/../victim", "relative": "pods/x", "trailing slash": f.target + "/", "root": "/", "none": "", "nul": f.kubelet + "/a\x00b",
@@ -104,7 +104,7 @@ func TestPathsBelowOtherMountsAreNotWalked(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dead, "sub"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		f.mounter.Put(dead, nfsmount.Layer{Source: "dead:/x", FSType: "nfs4", Device: "0:77"})
+		f.mounter.Put(dead, mount.Layer{Source: "dead:/x", FSType: "nfs4", Device: "0:77"})
 		err := f.unpublishFrom(filepath.Join(dead, "sub", "mount"))
 		if status.Code(err) != codes.InvalidArgument {
 			t.Errorf("%s: %v", on, err)
@@ -119,7 +119,7 @@ func TestTargetInsideOfAnotherVolume(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(volume, "data", "empty"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		f.mounter.Put(volume, nfsmount.Layer{Source: "/dev/rbd0", FSType: "ext4", Device: "252:0"})
+		f.mounter.Put(volume, mount.Layer{Source: "/dev/rbd0", FSType: "ext4", Device: "252:0"})
 		err := f.unpublishFrom(filepath.Join(volume, "data", "empty"))
 		if _, gone := os.Lstat(filepath.Join(volume, "data", "empty")); gone != nil {
 			t.Errorf("unpublish removed a directory inside of the volume %s: %v", path, err)

@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"errors"
@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnended says that a mount(8) which was killed, or whose program was, has not
+// ErrPending says that a mount(8) which was killed, or whose program was, has not
 // ended: it may still put something on its target.
-var ErrUnended = errors.New("an earlier command has not ended")
+var ErrPending = errors.New("an earlier command is still running")
 
-// hold locks target's parent directory for one mount(8), which inherits the lock: it
+// lockParent locks target's parent directory for one mount(8), which inherits the lock: it
 // lasts until that and all that it started have ended, whatever becomes of this
-// process. ErrUnended: it is locked already.
-func hold(target string) (*os.File, error) { return lock(target, unix.LOCK_EX) }
+// process. ErrPending: it is locked already.
+func lockParent(target string) (*os.File, error) { return flockParent(target, unix.LOCK_EX) }
 
-func lock(target string, how int) (*os.File, error) {
+func flockParent(target string, how int) (*os.File, error) {
 	// os.Open closes it in other commands that are started meanwhile.
 	dir, err := os.Open(filepath.Dir(target))
 	if err != nil {
@@ -27,7 +27,7 @@ func lock(target string, how int) (*os.File, error) {
 	}
 	err = unix.Flock(int(dir.Fd()), how|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("%w: a mount(8) that another process began works on %s", ErrUnended, target)
+		err = fmt.Errorf("%w: another process began to mount on %s", ErrPending, target)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
@@ -35,8 +35,9 @@ func lock(target string, how int) (*os.File, error) {
 	return dir, nil
 }
 
-// letGo ends this process's hold. The command's own goes on unless it has ended.
-func letGo(dir *os.File, ended bool) {
+// unlock gives up this process's lock. A command that has inherited it, and has not
+// ended, keeps it.
+func unlock(dir *os.File, ended bool) {
 	if ended {
 		// Another command that is just being started has a copy for a moment, with which
 		// closing alone would not free it.
@@ -45,10 +46,10 @@ func letGo(dir *os.File, ended bool) {
 	_ = dir.Close() // it was only opened
 }
 
-// Unended returns an error that matches ErrUnended while a mount(8) on target that
+// Pending returns an error that matches ErrPending while a mount(8) on target that
 // was killed, or (see Options.Exclusive) whose program was, may still mount something
-// there. Who wants to know that nothing is mounted asks this first, and then Layers.
-func (m *Mounter) Unended(target string) error {
+// there. To know that nothing is mounted, ask Pending first, and then Layers.
+func (m *Mounter) Pending(target string) error {
 	target, err := canonical(target)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -56,20 +57,20 @@ func (m *Mounter) Unended(target string) error {
 	if err != nil {
 		return err
 	}
-	return m.unended(target)
+	return m.pending(target)
 }
 
-func (m *Mounter) unended(target string) error {
+func (m *Mounter) pending(target string) error {
 	if err := m.runner.check(job{"mount", target}); err != nil || !m.options.Exclusive {
 		return err
 	}
-	dir, err := lock(target, unix.LOCK_SH)
+	dir, err := flockParent(target, unix.LOCK_SH)
 	if errors.Is(err, fs.ErrNotExist) { // and with it the target
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	letGo(dir, true)
+	unlock(dir, true)
 	return nil
 }

@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"bytes"
@@ -83,7 +83,7 @@ func consistent(path string) ([]byte, error) {
 	defer t.close()
 	for attempt := range consistentReads {
 		if attempt > 0 {
-			time.Sleep(time.Millisecond << min(attempt-1, 4)) // whoever mounts so much pauses, too
+			time.Sleep(time.Millisecond << min(attempt-1, 4)) // to give those who mount so much time to pause
 		}
 		data, err := t.read()
 		if err != nil {
@@ -96,8 +96,7 @@ func consistent(path string) ([]byte, error) {
 	return nil, fmt.Errorf("it changed during each of %d reads", consistentReads)
 }
 
-// table is an open mountinfo file. It is no os.File: that would have Go wait for changes
-// of each, for which there is no use.
+// table is an open mountinfo file. It is not an os.File, for which Go's runtime would poll.
 type table struct{ fd int }
 
 func openTable(path string) (table, error) {

@@ -8,14 +8,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/fs"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
-// errPath says that a path is none on which a volume can be. It is the caller's fault.
+// errPath says that a path can't be a target path. It is the caller's fault.
 var errPath = errors.New("path")
 
-// folder is kubelet's folder on this node.
-type folder struct {
+// kubeletDir is kubelet's root directory on this node.
+type kubeletDir struct {
 	path    string
 	mounter Mounter
 }
@@ -23,10 +24,10 @@ type folder struct {
 // locate returns path as mountinfo names it: with the links above it resolved. It must
 // be clean and absolute, and where kubelet has pods' CSI volumes (see isTarget), also
 // once resolved, and not inside of what is mounted there; if not, the error matches
-// errPath. Another error, which may match fs.ErrNotExist, says why its parent can't be
+// errPath. Another error, which may match os.ErrNotExist, says why its parent can't be
 // found. The path itself is not looked at: it may be a mount whose server is dead. Nor
 // is anything below such a mount.
-func (f folder) locate(path string) (string, error) {
+func (k kubeletDir) locate(path string) (string, error) {
 	if path == "" {
 		return "", fmt.Errorf("%w: required", errPath)
 	}
@@ -36,15 +37,15 @@ func (f folder) locate(path string) (string, error) {
 	if len(path) > maxPath || len(filepath.Base(path)) > maxName {
 		return "", fmt.Errorf("%w: longer than Linux takes: %d bytes", errPath, len(path))
 	}
-	relative, below := strings.CutPrefix(path, f.path+"/")
+	relative, below := strings.CutPrefix(path, k.path+"/")
 	if !below || !isTarget(relative) {
-		return "", f.outside(path)
+		return "", k.outside(path)
 	}
-	root, err := filepath.EvalSymlinks(f.path)
+	root, err := filepath.EvalSymlinks(k.path)
 	if err != nil {
 		return "", err
 	}
-	mounts, err := f.mounter.Mounts()
+	mounts, err := k.mounter.Mounts()
 	if err != nil {
 		return "", err
 	}
@@ -61,22 +62,22 @@ func (f folder) locate(path string) (string, error) {
 	}
 	target := filepath.Join(parent, filepath.Base(path))
 	if relative, below = strings.CutPrefix(target, root+"/"); !below || !isTarget(relative) {
-		return "", f.outside(path)
+		return "", k.outside(path)
 	}
 	return target, checkInside(mounts, root, target)
 }
 
-// checkInside refuses a path inside of what is mounted below the folder of all pods.
-func checkInside(mounts []nfsmount.Mounted, root, path string) error {
+// checkInside refuses a path inside of what is mounted below the directory of all pods.
+func checkInside(mounts []mount.Mounted, root, path string) error {
 	for _, mounted := range mounts {
-		if within(path, mounted.Target) && within(mounted.Target, root+"/pods") {
+		if isBelow(path, mounted.Target) && isBelow(mounted.Target, root+"/pods") {
 			return fmt.Errorf("%w: %q is inside of what is mounted on %s", errPath, path, mounted.Target)
 		}
 	}
 	return nil
 }
 
-// isTarget reports whether a path below kubelet's folder is one at which kubelet has CSI
+// isTarget reports whether a path below kubelet's directory is one at which kubelet has CSI
 // volumes published: pods/UID/volumes/kubernetes.io~csi/NAME/mount. What follows the
 // name may differ.
 func isTarget(relative string) bool {
@@ -84,33 +85,34 @@ func isTarget(relative string) bool {
 	return len(parts) > 5 && parts[0] == "pods" && parts[2] == "volumes" && parts[3] == "kubernetes.io~csi"
 }
 
-func (f folder) outside(path string) error {
-	return fmt.Errorf("%w: %q is not below pods/UID/volumes/kubernetes.io~csi/NAME of kubelet's folder %s (--kubelet-dir)", errPath, path, f.path)
+func (k kubeletDir) outside(path string) error {
+	return fmt.Errorf("%w: %q must be below %s/pods/UID/volumes/kubernetes.io~csi/NAME (see --kubelet-dir)", errPath, path, k.path)
 }
 
 const (
 	maxPath = 4000 // less than Linux's PATH_MAX by what a resolved link may add
 	maxName = 255  // Linux's NAME_MAX
-	// tooManyLinks is what filepath.EvalSymlinks says of a loop, which has no error of its own.
+	// tooManyLinks is filepath.EvalSymlinks' text for a loop, for which it has no error value.
 	tooManyLinks = "too many links"
 )
 
-// within reports whether path is strictly below dir.
-func within(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
+// isBelow reports whether path is strictly below dir.
+func isBelow(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
 
-// volumes returns the NFS mounts on target paths of CSI volumes.
-func (f folder) volumes() ([]nfsmount.Mounted, error) {
-	root, err := filepath.EvalSymlinks(f.path)
+// volumes returns the mounts of our types on target paths of CSI volumes.
+func (k kubeletDir) volumes() ([]mount.Mounted, error) {
+	root, err := filepath.EvalSymlinks(k.path)
 	if err != nil {
 		return nil, err
 	}
-	all, err := f.mounter.Mounts()
+	all, err := k.mounter.Mounts()
 	if err != nil {
 		return nil, err
 	}
-	var volumes []nfsmount.Mounted
+	var volumes []mount.Mounted
 	for _, m := range all {
-		if relative, below := strings.CutPrefix(m.Target, root+"/"); below && isTarget(relative) && m.NFS() {
+		relative, below := strings.CutPrefix(m.Target, root+"/")
+		if _, ours := fs.Types.Of(m.Layer); ours && below && isTarget(relative) {
 			volumes = append(volumes, m)
 		}
 	}

@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -67,6 +66,14 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
+// nfs is a Spec as package fs makes them.
+func nfs(source string, options ...string) Spec {
+	return Spec{
+		Type: "nfs", Source: source, Options: options, Helper: "mount.nfs",
+		Shows: func(l Layer) bool { return l.FSType == "nfs4" && l.Source == source },
+	}
+}
+
 func entry(target, source string) string {
 	return fmt.Sprintf("40 30 0:50 / %s rw,relatime shared:1 - nfs4 %s rw,vers=4.2\n", target, source)
 }
@@ -79,11 +86,11 @@ echo "40 30 0:50 / $target rw,relatime shared:1 - nfs4 $prev rw" >>$info`
 
 func TestMountAndUnmount(t *testing.T) {
 	f := newFixture(t, mountsWhatIsAsked, umountsTheLast)
-	if err := f.Mount(context.Background(), "nfs:/srv/pvc-1", f.target, []string{"hard", "ro"}); err != nil {
+	if err := f.Mount(context.Background(), nfs("nfs:/srv/pvc-1", "hard", "ro"), f.target); err != nil {
 		t.Fatal(err)
 	}
 	layers, err := f.Layers(f.target)
-	if err != nil || len(layers) != 1 || !layers[0].Shows("nfs:/srv/pvc-1") {
+	if err != nil || len(layers) != 1 || layers[0].Source != "nfs:/srv/pvc-1" {
 		t.Fatalf("layers %v, %v", layers, err)
 	}
 	for range 2 { // the second finds nothing
@@ -91,7 +98,7 @@ func TestMountAndUnmount(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := "mount.nfs nfs:/srv/pvc-1 " + f.target + " -n -o hard,ro,fg,retry=0\numount -n -c -i " + f.target + "\n"
+	want := "mount.nfs nfs:/srv/pvc-1 " + f.target + " -n -o hard,ro\numount -n -c -i " + f.target + "\n"
 	if got := f.calls(t); got != want {
 		t.Errorf("calls:\n%s\nwant:\n%s", got, want)
 	}
@@ -100,7 +107,7 @@ func TestMountAndUnmount(t *testing.T) {
 func TestMountRefusesAMountedTarget(t *testing.T) {
 	f := newFixture(t, mountsWhatIsAsked, umountsTheLast)
 	write(t, f.info, entry(f.target, "nfs:/other"))
-	if err := f.Mount(context.Background(), "nfs:/srv", f.target, nil); err == nil {
+	if err := f.Mount(context.Background(), nfs("nfs:/srv"), f.target); err == nil {
 		t.Error("no error")
 	}
 	if calls := f.calls(t); calls != "" {
@@ -119,7 +126,7 @@ func TestMountClassifiesFailures(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, fmt.Sprintf("echo %q >&2; exit 32", c.output), umountsTheLast)
-			err := f.Mount(context.Background(), "nfs:/x", f.target, nil)
+			err := f.Mount(context.Background(), nfs("nfs:/x"), f.target)
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.output) {
 				t.Errorf("got %v, want %v with mount's own words", err, c.want)
 			}
@@ -131,7 +138,7 @@ func TestMountClassifiesFailures(t *testing.T) {
 // what it did all the same is undone.
 func TestMountIsKilledAtItsDeadline(t *testing.T) {
 	f := newFixture(t, mountsWhatIsAsked+"\nsleep 600 & echo $! >$info.pid; wait", umountsTheLast)
-	err := f.Mount(context.Background(), "nfs:/srv", f.target, nil)
+	err := f.Mount(context.Background(), nfs("nfs:/srv"), f.target)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("got %v", err)
 	}
@@ -156,16 +163,16 @@ func TestMountIsKilledAtItsDeadline(t *testing.T) {
 // cut off: there is never a second one, and the target counts as busy until it has.
 func TestMountThatSurvivesItsKill(t *testing.T) {
 	f := newFixture(t, `sleep 1 & wait; exec sleep 2; `, umountsTheLast)
-	f.runner.kill, f.runner.grace = func(int, syscall.Signal) error { return nil }, 100*time.Millisecond
-	err := f.Mount(context.Background(), "nfs:/srv", f.target, nil)
+	f.runner.end, f.runner.grace = immortal, 100*time.Millisecond
+	err := f.Mount(context.Background(), nfs("nfs:/srv"), f.target)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "does not end after SIGKILL") {
 		t.Fatalf("got %v", err)
 	}
 	for what, again := range map[string]func() error{
-		"mount":   func() error { return f.Mount(context.Background(), "nfs:/srv", f.target, nil) },
+		"mount":   func() error { return f.Mount(context.Background(), nfs("nfs:/srv"), f.target) },
 		"unmount": func() error { return f.Unmount(context.Background(), f.target) },
 	} {
-		if err := again(); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "an earlier mount on "+f.target) {
+		if err := again(); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "mount on "+f.target) {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
@@ -182,7 +189,7 @@ func TestMountThatSurvivesItsKill(t *testing.T) {
 // A plain umount(8) that does not end keeps nobody from detaching.
 func TestUmountThatSurvivesItsKill(t *testing.T) {
 	f := newFixture(t, "", `case "$*" in *-l*) `+umountsTheLast+`;; *) exec sleep 3;; esac`)
-	f.runner.kill, f.runner.grace = func(int, syscall.Signal) error { return nil }, 100*time.Millisecond
+	f.runner.end, f.runner.grace = immortal, 100*time.Millisecond
 	for range 2 {
 		write(t, f.info, entry(f.target, "nfs:/a"))
 		if err := f.Unmount(context.Background(), f.target); err != nil {
@@ -196,7 +203,7 @@ func TestUmountThatSurvivesItsKill(t *testing.T) {
 
 func TestMountOfSomethingElseIsUndone(t *testing.T) {
 	f := newFixture(t, `echo "40 30 0:50 / $target rw - nfs4 nfs:/elsewhere rw" >>$info`, umountsTheLast)
-	err := f.Mount(context.Background(), "nfs:/srv/pvc-1", f.target, nil)
+	err := f.Mount(context.Background(), nfs("nfs:/srv/pvc-1"), f.target)
 	if !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), "nfs:/elsewhere") {
 		t.Errorf("got %v", err)
 	}
@@ -244,28 +251,6 @@ func TestLayersResolvesParents(t *testing.T) {
 	}
 }
 
-func TestShows(t *testing.T) {
-	cases := []struct {
-		layer Layer
-		asked string
-		want  bool
-	}{
-		{Layer{Source: "nfs:/a/b", FSType: "nfs4"}, "nfs:/a/b", true},
-		{Layer{Source: "nfs:/a/b/", FSType: "nfs"}, "nfs:/a/b", true},
-		{Layer{Source: "other-name:/a", FSType: "nfs4"}, "nfs:/a", true}, // one superblock, two names
-		{Layer{Source: "[2001:db8::7]:/a", FSType: "nfs4"}, "[2001:db8::7]:/a", true},
-		{Layer{Source: "nfs:/a", FSType: "nfs4"}, "nfs:/a/b", false},
-		{Layer{Source: "nfs:/", FSType: "nfs4"}, "nfs:/a", false},
-		{Layer{Source: "tmpfs", FSType: "tmpfs"}, "nfs:/a", false},
-		{Layer{Source: "nfs:/a", FSType: "ext4"}, "nfs:/a", false},
-	}
-	for _, c := range cases {
-		if got := c.layer.Shows(c.asked); got != c.want {
-			t.Errorf("%v shows %s: %v", c.layer, c.asked, got)
-		}
-	}
-}
-
 func TestCheck(t *testing.T) {
 	f := newFixture(t, "", "")
 	if err := f.Check(); err != nil {
@@ -276,6 +261,9 @@ func TestCheck(t *testing.T) {
 		if err := f.Check(); err == nil || !strings.Contains(err.Error(), `"`+program+`"`) {
 			t.Errorf("without %s: %v", program, err)
 		}
+	}
+	if err := New(Options{Helpers: []string{"mount.nosuchtype"}}).Check(); err == nil || !strings.Contains(err.Error(), "mount.nosuchtype") {
+		t.Errorf("without its helper: %v", err)
 	}
 	if err := New(Options{MountInfo: "/nonexistent"}).Check(); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got %v", err)

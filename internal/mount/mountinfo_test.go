@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 
 // asMounter, in the environment, makes the test binary check what a table says of mounts
 // that it makes in the folder given, in a mount namespace of its own.
-const asMounter = "NFSMOUNT_TEST_CHANGES_IN"
+const asMounter = "MOUNT_TEST_CHANGES_IN"
 
 // mayNotMount is its exit status where a security module forbids mounts, even in namespaces.
 const mayNotMount = 77

@@ -1,4 +1,4 @@
-// Package fakemount is the fake of nfsmount.Mounter for tests of logic: it keeps
+// Package fakemount is the fake of mount.Mounter for tests of logic: it keeps
 // its mounts in memory and has local directories as exports.
 package fakemount
 
@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"sharevol.dev/sharevol/internal/nfsmount"
+	"sharevol.dev/sharevol/internal/mount"
 )
 
 // Mounter is a stateful fake. The zero value has no exports; set its fields
@@ -33,9 +33,9 @@ type Mounter struct {
 	CheckErr error
 
 	mu       sync.Mutex
-	layers   map[string][]nfsmount.Layer
+	layers   map[string][]mount.Layer
 	failures map[string]error
-	unended  map[string]error
+	pending  map[string]error
 	calls    []Call
 	unmounts []Call
 }
@@ -62,11 +62,11 @@ func (m *Mounter) Unmounts() []Call {
 }
 
 // Put shows source as mounted on target without a call, as if it had been there before.
-func (m *Mounter) Put(target string, layer nfsmount.Layer) {
+func (m *Mounter) Put(target string, layer mount.Layer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.layers == nil {
-		m.layers = map[string][]nfsmount.Layer{}
+		m.layers = map[string][]mount.Layer{}
 	}
 	m.layers[target] = append(m.layers[target], layer)
 }
@@ -78,11 +78,11 @@ func (m *Mounter) Fail(what string, err error) {
 	set(&m.failures, what, err)
 }
 
-// SetUnended has an earlier mount be at work on target, as err says; nil ends that.
-func (m *Mounter) SetUnended(target string, err error) {
+// SetPending has an earlier mount be at work on target, with this error; nil ends that.
+func (m *Mounter) SetPending(target string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	set(&m.unended, target, err)
+	set(&m.pending, target, err)
 }
 
 func set(errs *map[string]error, key string, err error) {
@@ -98,16 +98,17 @@ func call(ctx context.Context, source, target string, options []string) Call {
 }
 
 // Mount shows source as mounted on target.
-func (m *Mounter) Mount(ctx context.Context, source, target string, options []string) error {
+func (m *Mounter) Mount(ctx context.Context, spec mount.Spec, target string) error {
+	source := spec.Source
 	if m.AfterMount != nil {
 		defer m.AfterMount()
 	}
 	m.mu.Lock()
-	m.calls = append(m.calls, call(ctx, source, target, options))
+	m.calls = append(m.calls, call(ctx, source, target, spec.Options))
 	_, exists := m.Exports[source]
 	mounted := len(m.layers[target]) > 0
 	failure := m.failures[source]
-	layer := nfsmount.Layer{Source: source, FSType: "nfs4", Device: "0:50"}
+	layer := mount.Layer{Source: source, FSType: "nfs4", Device: "0:50"}
 	if shown, set := m.ShownAs[source]; set {
 		layer.Source = shown
 	}
@@ -129,6 +130,8 @@ func (m *Mounter) Mount(ctx context.Context, source, target string, options []st
 		return fmt.Errorf("mount %s: something is mounted on %s", source, target)
 	case !exists:
 		return fmt.Errorf("mount %s: %w", source, fs.ErrNotExist)
+	case !spec.Shows(layer):
+		return fmt.Errorf("mount %s: %w: %s", source, mount.ErrSource, layer.Source)
 	}
 	m.Put(target, layer)
 	return nil
@@ -143,7 +146,7 @@ func (m *Mounter) Unmount(ctx context.Context, target string) error {
 		return err
 	}
 	delete(m.layers, target)
-	return m.unended[target]
+	return m.pending[target]
 }
 
 // Shown returns the local directory that shows on target, "" if nothing is mounted there.
@@ -168,30 +171,30 @@ func (m *Mounter) Export(source, dir string) {
 }
 
 // Layers returns what is mounted on target.
-func (m *Mounter) Layers(target string) ([]nfsmount.Layer, error) {
+func (m *Mounter) Layers(target string) ([]mount.Layer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.layers[target]), nil
 }
 
 // Mounts returns all that is mounted on any target.
-func (m *Mounter) Mounts() ([]nfsmount.Mounted, error) {
+func (m *Mounter) Mounts() ([]mount.Mounted, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var mounts []nfsmount.Mounted
+	var mounts []mount.Mounted
 	for target, layers := range m.layers {
 		for _, layer := range layers {
-			mounts = append(mounts, nfsmount.Mounted{Target: target, Layer: layer})
+			mounts = append(mounts, mount.Mounted{Target: target, Layer: layer})
 		}
 	}
 	return mounts, nil
 }
 
-// Unended returns what SetUnended says.
-func (m *Mounter) Unended(target string) error {
+// Pending returns what SetPending was given.
+func (m *Mounter) Pending(target string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.unended[target]
+	return m.pending[target]
 }
 
 // Check returns CheckErr.

@@ -1,4 +1,4 @@
-package nfsmount
+package mount
 
 import (
 	"context"
@@ -23,21 +23,33 @@ func TestWhatMountsWithWhichOptions(t *testing.T) {
 	} {
 		t.Run(options, func(t *testing.T) {
 			f := newFixture(t, mountsWhatIsAsked, umountsTheLast)
-			var asked []string
+			spec, o := nfs("nfs:/srv/pvc-1"), ""
 			if options != "" {
-				asked = []string{options}
+				spec.Options, o = []string{options}, "-o "+options
 			}
-			if err := f.Mount(context.Background(), "nfs:/srv/pvc-1", f.target, asked); err != nil {
+			if err := f.Mount(context.Background(), spec, f.target); err != nil {
 				t.Fatal(err)
 			}
-			all := strings.Join(append(asked, "fg,retry=0"), ",")
-			want := "mount.nfs nfs:/srv/pvc-1 " + f.target + " -n -o " + all + "\n"
+			want := strings.TrimSpace("mount.nfs nfs:/srv/pvc-1 " + f.target + " -n " + o)
 			if program == "mount" {
-				want = "mount -n -t nfs -o " + all + " nfs:/srv/pvc-1 " + f.target + "\n"
+				want = "mount -n -t nfs " + o + " nfs:/srv/pvc-1 " + f.target
 			}
-			if got := f.calls(t); got != want {
+			if got := f.calls(t); got != want+"\n" {
 				t.Errorf("calls:\n%s\nwant:\n%s", got, want)
 			}
 		})
+	}
+}
+
+// A type without a helper is mount(8)'s.
+func TestMountWithoutAHelper(t *testing.T) {
+	f := newFixture(t, mountsWhatIsAsked, umountsTheLast)
+	spec := nfs("nfs:/srv/pvc-1", "hard", "ro")
+	spec.Helper = ""
+	if err := f.Mount(context.Background(), spec, f.target); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := f.calls(t), "mount -n -t nfs -o hard,ro nfs:/srv/pvc-1 "+f.target+"\n"; got != want {
+		t.Errorf("calls:\n%s\nwant:\n%s", got, want)
 	}
 }
