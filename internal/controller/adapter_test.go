@@ -63,7 +63,7 @@ func TestHowProvisioningEnds(t *testing.T) {
 		"no answer": {options1(), fmt.Errorf("%w: silence", share.ErrNoAnswer), lib.ProvisioningInBackground, firstRetry, firstRetry},
 		"invalid":   {invalid, nil, lib.ProvisioningNoChange, refusedRetry, refusedRetry},
 		"throttled": {options1(), fmt.Errorf("%w: %w", share.ErrUntouched, share.ErrBusy), lib.ProvisioningNoChange, 0, firstRetry},
-		"no share":  {options1(), fmt.Errorf("%w: %w", share.ErrUntouched, share.ErrSetAside), lib.ProvisioningNoChange, refusedRetry, 2 * refusedRetry},
+		"no share":  {options1(), fmt.Errorf("%w: %w", share.ErrUntouched, share.ErrUnavailable), lib.ProvisioningNoChange, refusedRetry, 2 * refusedRetry},
 	} {
 		f := newFixture(t, sharetest.New(t), driverNames, 1)
 		a := f.adapter(t)
@@ -84,7 +84,7 @@ func TestHowDeletionEnds(t *testing.T) {
 	f := newFixture(t, sharetest.New(t), driverNames, 1)
 	a := f.adapter(t)
 	pv := released(t, f, a)
-	for cause, within := range map[error][2]time.Duration{share.ErrBusy: {0, firstRetry}, share.ErrSetAside: {refusedRetry, 2 * refusedRetry}} {
+	for cause, within := range map[error][2]time.Duration{share.ErrBusy: {0, firstRetry}, share.ErrUnavailable: {refusedRetry, 2 * refusedRetry}} {
 		f.shares.Fail(fmt.Errorf("%w: %w", share.ErrUntouched, cause))
 		if err := a.Delete(ctx, pv); !errors.Is(err, cause) {
 			t.Errorf("%v: %v", cause, err)

@@ -55,7 +55,7 @@ func TestPace(t *testing.T) {
 
 // Those that a share has sent away together do not come back together.
 func TestRetriesOfAShareAreScattered(t *testing.T) {
-	for kind, within := range map[error][2]time.Duration{share.ErrBusy: {firstRetry / 2, firstRetry}, share.ErrSetAside: {refusedRetry, refusedRetry * 3 / 2}} {
+	for kind, within := range map[error][2]time.Duration{share.ErrBusy: {firstRetry / 2, firstRetry}, share.ErrUnavailable: {refusedRetry, refusedRetry * 3 / 2}} {
 		p := newRetryPolicy(newLimits().retries)
 		first, last := within[1], within[0]
 		for i := range 100 {
@@ -162,13 +162,13 @@ func TestServedClaimsAreNotLookedAt(t *testing.T) {
 	}
 }
 
-// The claims of a share that is set aside are left alone until it is back.
+// The claims of a share that is unavailable are left alone until it is back.
 func TestClaimsWaitForTheReturnOfTheirShare(t *testing.T) {
 	claim, class := clustertest.Claim(), clustertest.Class()
 	class.Name = "of-a-dead-share" // TestMetrics counts those of the usual one
 	claim.Spec.StorageClassName = &class.Name
 	shares := sharetest.New(t)
-	shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrSetAside))
+	shares.Fail(fmt.Errorf("%w: %w", dirs.ErrUntouched, share.ErrUnavailable))
 	f := newFixture(t, shares, driverNames, 2, class, claim)
 	client := f.client
 	f.run(t)

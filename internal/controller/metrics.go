@@ -84,7 +84,7 @@ func (m *Metrics) Observe(s volume.Share, operation string, err error, d time.Du
 
 var (
 	shareUp = prometheus.NewDesc("sharevol_share_up",
-		"1 if the share answered last, 0 if it can't be mounted or is set aside.", []string{"share"}, nil)
+		"1 if the share answered last, 0 if it can't be mounted or is unavailable.", []string{"share"}, nil)
 	shareSince = prometheus.NewDesc("sharevol_share_state_since_timestamp_seconds",
 		"When the share came into this state, in seconds since 1970.", []string{"share"}, nil)
 )

@@ -19,7 +19,7 @@ import (
 // begins with refusedRetry: only a change of it or its class can help, and a
 // change of the claim is acted on at once. (It is clearly longer than the minute in
 // which the same event is not sent again, so that each such retry counts in it.) What waits
-// for a share that is set aside goes on with that: it is tried at once when the share is back,
+// for a share that is unavailable goes on with that: it is tried at once when the share is back,
 // and in between in case that its class or secret names another by now. One whose share was
 // busy waits for busyRetry at most: nothing is wrong with it.
 const (
@@ -80,7 +80,7 @@ func (p *retryPolicy) record(item string, err error) {
 		kind = invalid
 	case errors.Is(err, share.ErrBusy):
 		kind = throttled
-	case errors.Is(err, share.ErrSetAside):
+	case errors.Is(err, share.ErrUnavailable):
 		kind = unavailable
 	default:
 		return

@@ -129,6 +129,6 @@ func TestAnOperationThatIsCancelledBefore(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if !f.state(t).Up {
-		t.Error("the share was set aside for it")
+		t.Error("the share became unavailable for it")
 	}
 }

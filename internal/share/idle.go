@@ -6,24 +6,24 @@ import (
 )
 
 // discard lets no new operation use h, and ends it.
-func (s *access) discard(h Helper) {
+func (s *shareConn) discard(h Helper) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.helper != h || s.closed { // somebody else has, or will
 		return
 	}
-	s.old, s.helper = h, nil
-	s.endOld()
+	s.exiting, s.helper = h, nil
+	s.endExiting()
 }
 
-// endOld ends the old helper. The caller has the lock.
-func (s *access) endOld() {
+// endExiting ends the helper that exits. The caller has the lock.
+func (s *shareConn) endExiting() {
 	// An error shows again when the next helper is to be started.
-	s.life.background.Go(func() { _ = s.bury(context.Background()) })
+	s.life.background.Go(func() { _ = s.waitExit(context.Background()) })
 }
 
 // endWhenIdle ends h when it has had nothing to do for Options.Idle.
-func (s *access) endWhenIdle(h Helper) {
+func (s *shareConn) endWhenIdle(h Helper) {
 	timer := time.NewTimer(s.options.Idle)
 	defer timer.Stop()
 	for {
@@ -37,7 +37,7 @@ func (s *access) endWhenIdle(h Helper) {
 		}
 		left := s.idleIn(h)
 		if left <= 0 {
-			_ = s.bury(context.Background()) // as in endOld
+			_ = s.waitExit(context.Background()) // as in endOld
 			return
 		}
 		timer.Reset(left)
@@ -46,7 +46,7 @@ func (s *access) endWhenIdle(h Helper) {
 
 // idleIn returns after what time h may be idle. If that is now, no new operation
 // uses it.
-func (s *access) idleIn(h Helper) time.Duration {
+func (s *shareConn) idleIn(h Helper) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	left := s.options.Idle - time.Since(s.used)
@@ -56,7 +56,7 @@ func (s *access) idleIn(h Helper) time.Duration {
 	case s.active > 0:
 		return s.options.Idle
 	case left <= 0:
-		s.old, s.helper = h, nil
+		s.exiting, s.helper = h, nil
 	}
 	return left
 }

@@ -111,8 +111,8 @@ func TestCloseWithAHelperThatDoesNotDie(t *testing.T) {
 	if err := f.Close(short); err == nil {
 		t.Error("no error")
 	}
-	if took := time.Since(started); took > 2*time.Second {
-		t.Errorf("took %v", took)
+	if observe := time.Since(started); observe > 2*time.Second {
+		t.Errorf("took %v", observe)
 	}
 	close(first.done)
 }

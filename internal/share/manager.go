@@ -24,19 +24,19 @@ type Manager struct {
 	life    *lifetime
 	running sync.WaitGroup // the operations
 
-	mu     sync.Mutex
-	closed bool
-	shares map[string]*access
-	slots  map[string]*slots // of servers, by their canonical name
-	kin    map[volume.Share]*kin
+	mu       sync.Mutex
+	closed   bool
+	shares   map[string]*shareConn
+	limiters map[string]*serverLimiter // of servers, by their canonical name
+	siblings map[volume.Share]*sameExport
 }
 
 // NewManager returns a Manager that has nothing mounted yet.
 func NewManager(options Options) *Manager {
 	options = options.withDefaults()
 	return &Manager{
-		options: options, life: &lifetime{closing: make(chan struct{}), places: newPlaces(options.Helpers)},
-		shares: map[string]*access{}, slots: map[string]*slots{}, kin: map[volume.Share]*kin{},
+		options: options, life: &lifetime{closing: make(chan struct{}), pool: newHelperPool(options.Helpers)},
+		shares: map[string]*shareConn{}, limiters: map[string]*serverLimiter{}, siblings: map[volume.Share]*sameExport{},
 	}
 }
 
@@ -74,7 +74,7 @@ func (m *Manager) Do(ctx context.Context, ref Ref, name string, arguments, resul
 }
 
 // share returns the access to a share, for one operation of m.running.
-func (m *Manager) share(ref Ref) (*access, error) {
+func (m *Manager) share(ref Ref) (*shareConn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	path, premounted := m.options.Premounted[ref.Share]
@@ -93,23 +93,23 @@ func (m *Manager) share(ref Ref) (*access, error) {
 	}
 	s, known := m.shares[ref.key()]
 	if !known {
-		s = m.newAccess(ref, path)
+		s = m.newShareConn(ref, path)
 		m.shares[ref.key()] = s
 	}
 	m.running.Add(1)
 	return s, nil
 }
 
-// newAccess returns a new access to a share. The caller has the lock.
-func (m *Manager) newAccess(ref Ref, premounted string) *access {
+// newShareConn returns a new access to a share. The caller has the lock.
+func (m *Manager) newShareConn(ref Ref, premounted string) *shareConn {
 	share := ref.Share.Canonical()
-	if m.slots[share.Server] == nil {
-		m.slots[share.Server] = newSlots(m.options.Concurrency)
+	if m.limiters[share.Server] == nil {
+		m.limiters[share.Server] = newServerLimiter(m.options.Concurrency)
 	}
-	if m.kin[share] == nil {
-		m.kin[share] = &kin{}
+	if m.siblings[share] == nil {
+		m.siblings[share] = &sameExport{}
 	}
-	return newAccess(ref, premounted, m.options, m.slots[share.Server], m.kin[share], m.life)
+	return newShareConn(ref, premounted, m.options, m.limiters[share.Server], m.siblings[share], m.life)
 }
 
 // stopGrace is how long running operations have to stop between two steps when
@@ -173,7 +173,7 @@ func wait(ctx context.Context, group *sync.WaitGroup) error {
 type lifetime struct {
 	closing    chan struct{}  // closed when the Manager closes
 	background sync.WaitGroup // what the shares do by themselves
-	places     *places        // for their helpers
+	pool       *helperPool    // for their helpers
 }
 
 // bound returns a context that ends with ctx, when the Manager closes, and with

@@ -153,20 +153,20 @@ const workers = 32
 func TestABurstOnAQuickServerIsServedAtFullSpeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const claims, each = 1000, 5 * time.Millisecond
-		quick := on("quick", 0)
-		m, _ := pacedManager(t, map[volume.Share]func() time.Duration{quick: takes(each)}, nil)
+		isFast := on("quick", 0)
+		m, _ := pacedManager(t, map[volume.Share]func() time.Duration{isFast: takes(each)}, nil)
 		var all sync.WaitGroup
 		all.Add(claims)
 		list := make([]*pooled, claims)
 		for i := range list {
-			list[i] = &pooled{share: quick, done: all.Done}
+			list[i] = &pooled{share: isFast, done: all.Done}
 		}
 		began := time.Now()
 		p := newPool(m, workers, list...)
 		all.Wait()
 		close(p.stop)
-		if took, ideal := time.Since(began), each*claims/(workers/4); took > ideal*11/10 || p.busy.Load() > 0 {
-			t.Errorf("took %v instead of %v, %d were sent away", took, ideal, p.busy.Load())
+		if observe, ideal := time.Since(began), each*claims/(workers/4); observe > ideal*11/10 || p.busy.Load() > 0 {
+			t.Errorf("took %v instead of %v, %d were sent away", observe, ideal, p.busy.Load())
 		}
 	})
 }
@@ -176,10 +176,10 @@ func TestABurstOnAQuickServerIsServedAtFullSpeed(t *testing.T) {
 func TestASlowServerHoldsAQuarterOfTheWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const claims = 1000
-		slow, quick := on("slow", 0), on("quick", 0)
+		slow, isFast := on("slow", 0), on("quick", 0)
 		var turns atomic.Int64
 		m, _ := pacedManager(t, map[volume.Share]func() time.Duration{
-			quick: takes(5 * time.Millisecond),
+			isFast: takes(5 * time.Millisecond),
 			slow: func() time.Duration { // something ends all the time
 				return time.Duration(500+turns.Add(1)*137%2000) * time.Millisecond
 			},
@@ -189,12 +189,12 @@ func TestASlowServerHoldsAQuarterOfTheWorkers(t *testing.T) {
 		for i := range list {
 			list[i] = &pooled{share: slow, done: func() {}}
 		}
-		list = append(list, &pooled{share: quick, done: func() { close(served) }})
+		list = append(list, &pooled{share: isFast, done: func() { close(served) }})
 		began := time.Now()
 		p := newPool(m, workers, list...)
 		<-served
-		if took := time.Since(began); took > 3*time.Second {
-			t.Errorf("the other server's claim was served after %v", took)
+		if observe := time.Since(began); observe > 3*time.Second {
+			t.Errorf("the other server's claim was served after %v", observe)
 		}
 		for range 1000 {
 			time.Sleep(10 * time.Millisecond)

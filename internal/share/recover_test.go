@@ -37,11 +37,11 @@ func TestADeadShareIsSetAsideUntilItAnswers(t *testing.T) {
 			for range 3 {
 				started := time.Now()
 				err := f.create(nfs, "pvc-2")
-				if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, ErrUntouched) || !errors.Is(err, ErrSetAside) || !strings.Contains(err.Error(), "set aside since") {
-					t.Errorf("set aside: %v", err)
+				if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, ErrUntouched) || !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "unavailable since") {
+					t.Errorf("unavailable: %v", err)
 				}
 				if waited := time.Since(started); waited > 200*time.Millisecond {
-					t.Errorf("waited %v for a share that is set aside", waited)
+					t.Errorf("waited %v for a share that is unavailable", waited)
 				}
 			}
 			state := f.state(t)
@@ -77,8 +77,8 @@ func TestOthersWorkOn(t *testing.T) {
 	for _, dir := range []volume.SubDir{"a", "b", "c"} {
 		must(t, f.create(other, dir))
 	}
-	if took := time.Since(started); took > 900*time.Millisecond {
-		t.Errorf("took %v", took)
+	if observe := time.Since(started); observe > 900*time.Millisecond {
+		t.Errorf("took %v", observe)
 	}
 	all.Wait()
 }

@@ -28,9 +28,9 @@ var (
 	// ErrBusy says that the server, or the program, does as much as it may at a time.
 	// It matches ErrUntouched, and the operation is worth another try soon.
 	ErrBusy = errors.New("the server is busy")
-	// ErrSetAside says that the share did not answer, or could not be mounted, some time ago.
+	// ErrUnavailable says that the share did not answer, or could not be mounted, some time ago.
 	// It matches ErrUntouched. Another try is of no use until Options.OnRecovery is called.
-	ErrSetAside = errors.New("the share is set aside")
+	ErrUnavailable = errors.New("the share is unavailable")
 )
 
 // Ref says which share to work on and how to mount it. The same share under
@@ -103,7 +103,7 @@ type Options struct {
 	// Idle is after how long without operations a share's helper ends, 1 min when
 	// zero. The share stays mounted until Close.
 	Idle time.Duration
-	// ProbeEvery is how long after a share was set aside it is tried again, 5 s when
+	// ProbeEvery is how long after a share became unavailable it is tried again, 5 s when
 	// zero. Later times between two tries grow to six times that.
 	ProbeEvery time.Duration
 	// Lease bounds all steps on shares; nil if there is no lease.
@@ -112,8 +112,8 @@ type Options struct {
 	// aside works again. It must not block.
 	OnRecovery func()
 	// Observe, when not nil, is told of each operation that has ended, of each
-	// "mount", and of each "probe" of a share that is set aside. It must not block.
-	Observe func(share volume.Share, operation string, err error, took time.Duration)
+	// "mount", and of each "probe" of a share that is unavailable. It must not block.
+	Observe func(share volume.Share, operation string, err error, observe time.Duration)
 	// Start starts a helper process, helper.Start when nil.
 	Start func(helper.Options) (Helper, error)
 }
@@ -158,8 +158,8 @@ func (o Options) withDefaults() Options {
 type State struct {
 	Share        volume.Share
 	MountOptions []string  // empty for a premounted share
-	Up           bool      // false while it is set aside
-	Since        time.Time // since when it is up or set aside
+	Up           bool      // false while it is unavailable
+	Since        time.Time // since when it is up or unavailable
 	PID          int       // of its helper, zero if it has none at the moment
 }
 

@@ -156,7 +156,7 @@ func (f fixture) steadily(ctx context.Context, t *testing.T) <-chan error {
 	done := make(chan error, 1)
 	must(t, f.create(nfs, "pvc-0"))
 	go func() { done <- f.Delete(ctx, nfs, dirs.Target{SubDir: fakehelper.SteadyDir}) }()
-	eventually(t, "the removal begins", func() bool { return len(f.slots[nfs.Share.Server].removals.tokens) == 1 })
+	eventually(t, "the removal begins", func() bool { return len(f.limiters[nfs.Share.Server].removals.tokens) == 1 })
 	return done
 }
 

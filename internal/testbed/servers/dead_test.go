@@ -26,7 +26,7 @@ const (
 	loadClaims = 16 // on the live server, in each measurement
 	loadWidth  = 4  // of them at a time
 	// deadFor is how long a server is dead in the first round: longer than a file
-	// operation's deadline, so that helpers are killed and the share is set aside.
+	// operation's deadline, so that helpers are killed and the share is unavailable.
 	deadFor = 40 * time.Second
 	// deadAgain is the same for the other rounds.
 	deadAgain = 10 * time.Second

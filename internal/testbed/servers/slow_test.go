@@ -19,7 +19,7 @@ const (
 	slowWithin = 3 * time.Minute
 	// mountDeadline is what mount(8) may take before it is killed, and its end.
 	mountDeadline = 60*time.Second + 15*time.Second
-	// cutFor is long enough for a share to be set aside, tried on its old mount, and
+	// cutFor is long enough for a share to become unavailable, tried on its old mount, and
 	// mounted anew several times.
 	cutFor = 110 * time.Second
 	// mountsAtOnce is a mount that nothing is in the way of.

@@ -11,21 +11,21 @@ import (
 	"sharevol.dev/sharevol/internal/testbed/guest"
 )
 
-// asideWithin is how long it may take until a dead share is set aside: a little more than the deadline of an
+// asideWithin is how long it may take until a dead share is unavailable: a little more than the deadline of an
 // operation, 30 s.
 const asideWithin = 90 * time.Second
 
 const (
 	firstContact = "spread/first-contact"
-	setAside     = "spread/set-aside"
+	whileUnavailable     = "spread/set-aside"
 )
 
 // spread measures bursts with claims waiting for a second share, which is dead: just after these came, while
-// workers hang there, and once the share is set aside.
+// workers hang there, and once the share is unavailable.
 func (l *lab) spread(ctx context.Context) ([]report.Row, error) {
 	for run := range l.runs {
 		for _, v := range l.alternating(run, l.alone, l.beside) {
-			for _, benchmark := range []string{firstContact, setAside} {
+			for _, benchmark := range []string{firstContact, whileUnavailable} {
 				if err := l.spreadRound(ctx, v, run, benchmark); err != nil {
 					return nil, err
 				}
@@ -39,7 +39,7 @@ func (l *lab) spread(ctx context.Context) ([]report.Row, error) {
 	}
 	return []report.Row{
 		row("PVs/s, a dead share at first contact", firstContact),
-		row("PVs/s, a dead share set aside", setAside),
+		row("PVs/s, a dead share unavailable", whileUnavailable),
 	}, nil
 }
 
@@ -61,7 +61,7 @@ func (l *lab) spreadRound(ctx context.Context, v *variant, run int, benchmark st
 		if err := sleep(ctx, settled); err != nil {
 			return err
 		}
-		if v == l.beside && benchmark == setAside {
+		if v == l.beside && benchmark == whileUnavailable {
 			if err := l.untilAside(ctx); err != nil {
 				return err
 			}
@@ -84,7 +84,7 @@ func (l *lab) spreadRound(ctx context.Context, v *variant, run int, benchmark st
 func (l *lab) untilAside(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, asideWithin, fmt.Errorf("not within %s", asideWithin))
 	defer cancel()
-	return guest.WaitFor(ctx, "the dead share to be set aside", poll, func(ctx context.Context) (bool, string, error) {
+	return guest.WaitFor(ctx, "the dead share to be unavailable", poll, func(ctx context.Context) (bool, string, error) {
 		up, err := l.beside.metric(ctx, fmt.Sprintf("sharevol_share_up{share=%q}", deadServer+":"+sharePath))
 		return err == nil && up == 0, fmt.Sprint("up: ", up, err), nil
 	})

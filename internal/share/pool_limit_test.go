@@ -72,8 +72,8 @@ func TestAShareForWhichThereIsNoHelperIsBusy(t *testing.T) {
 		time.Sleep(long + time.Second) // the first 10 s they are opened
 		began := time.Now()
 		_, err := Do(ctx, m, Ref{Share: on("c", 0)}, operation.Create, creation("pvc-1"))
-		if took := time.Since(began); !errors.Is(err, ErrBusy) || !errors.Is(err, ErrUntouched) || took > 2*time.Second {
-			t.Errorf("%v after %v", err, took)
+		if observe := time.Since(began); !errors.Is(err, ErrBusy) || !errors.Is(err, ErrUntouched) || observe > 2*time.Second {
+			t.Errorf("%v after %v", err, observe)
 		}
 		must(t, errors.Join(<-results, <-results))
 		_, err = Do(ctx, m, Ref{Share: on("c", 0)}, operation.Create, creation("pvc-1"))
@@ -105,8 +105,8 @@ func TestDeadSharesLeavePlacesToOthers(t *testing.T) {
 			for i := range 4 {
 				began := time.Now()
 				_, err := Do(ctx, m, Ref{Share: on("ok", i)}, operation.Create, creation("pvc-1"))
-				if took := time.Since(began); err != nil || took > time.Second {
-					t.Fatalf("%v after %v, with %d helpers", err, took, alive.Load())
+				if observe := time.Since(began); err != nil || observe > time.Second {
+					t.Fatalf("%v after %v, with %d helpers", err, observe, alive.Load())
 				}
 			}
 			if n := alive.Load(); n > 8 {

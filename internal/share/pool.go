@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// places bounds the helpers of all shares together: each has some 4 MB of its own, and
+// helperPool bounds the helpers of all shares together: each has some 4 MB of its own, and
 // the container of the program has a limit. A helper that was told to end, or was
 // killed, has no place any more, so that one which does not die costs the other
 // servers nothing.
-type places struct {
+type helperPool struct {
 	limit int
 
 	mu       sync.Mutex
-	starting map[*access]bool     // whose helper is being started; true: to bring the share back
-	running  map[*access]struct{} // those that may have one
+	starting map[*shareConn]bool     // whose helper is being started; true: to recover the share
+	running  map[*shareConn]struct{} // those that may have one
 }
 
 const (
@@ -24,29 +24,28 @@ const (
 	// share's. It keeps those of shares that take turns from being started for each
 	// operation.
 	rest = 500 * time.Millisecond
-	// placeTimeout is how long an operation waits for a place. In its second half it
+	// poolTimeout is how long an operation waits for a place. In its second half it
 	// takes that of any helper that has nothing to do.
-	placeTimeout = time.Second
-	// placeEvery is how often it looks for one.
-	placeEvery = 20 * time.Millisecond
+	poolTimeout = time.Second
+	// poolPoll is how often it looks for one.
+	poolPoll = 20 * time.Millisecond
 )
 
-func newPlaces(limit int) *places {
-	return &places{limit: limit, starting: map[*access]bool{}, running: map[*access]struct{}{}}
+func newHelperPool(limit int) *helperPool {
+	return &helperPool{limit: limit, starting: map[*shareConn]bool{}, running: map[*shareConn]struct{}{}}
 }
 
-// take gives s a place until settle, and then for as long as it has a helper. If there
+// acquire gives s a place until release, and then for as long as it has a helper. If there
 // is none left, it ends the helper that has had nothing to do for longest, if that is
-// more than rested. No more than half of the places are for starts that bring a share
-// back: those of dead servers must not keep the others out.
-func (p *places) take(s *access, back bool, rested time.Duration) bool {
+// more than rested. No more than half of the places are for starts that recover a share: those of dead servers must not keep the others out.
+func (p *helperPool) acquire(s *shareConn, back bool, rested time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, has := p.starting[s]; has {
 		return true // the second try of one start
 	}
 	delete(p.running, s)
-	var idlest *access
+	var idlest *shareConn
 	for a := range p.running {
 		if _, starts := p.starting[a]; starts {
 			continue
@@ -68,7 +67,7 @@ func (p *places) take(s *access, back bool, rested time.Duration) bool {
 		return false
 	}
 	if len(p.running) >= p.limit {
-		if idlest == nil || !idlest.retire() {
+		if idlest == nil || !idlest.evict() {
 			return false
 		}
 		delete(p.running, idlest)
@@ -77,21 +76,21 @@ func (p *places) take(s *access, back bool, rested time.Duration) bool {
 	return true
 }
 
-// settle says that s has started its helper, or will not.
-func (p *places) settle(s *access) {
+// release says that s has started its helper, or will not.
+func (p *helperPool) release(s *shareConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.starting, s)
 }
 
-// takePlace waits for a place for a helper. The caller has the turn, and settles it.
-func (s *access) takePlace(ctx context.Context, patient bool) error {
-	for began := time.Now(); !s.life.places.take(s, patient, max(0, rest-time.Since(began))); {
-		if !patient && time.Since(began) > placeTimeout {
-			return fmt.Errorf("%w: %d shares are being worked on", ErrBusy, s.life.places.limit)
+// acquireHelperSlot waits for a place for a helper. The caller has mountLock, and settles it.
+func (s *shareConn) acquireHelperSlot(ctx context.Context, patient bool) error {
+	for began := time.Now(); !s.life.pool.acquire(s, patient, max(0, rest-time.Since(began))); {
+		if !patient && time.Since(began) > poolTimeout {
+			return fmt.Errorf("%w: %d shares are being worked on", ErrBusy, s.life.pool.limit)
 		}
 		select {
-		case <-time.After(placeEvery):
+		case <-time.After(poolPoll):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -101,7 +100,7 @@ func (s *access) takePlace(ctx context.Context, patient bool) error {
 
 // idleSince returns for how long the helper has had nothing to do, not above zero if it
 // has, and whether there is one.
-func (s *access) idleSince() (idle time.Duration, runs bool) {
+func (s *shareConn) idleSince() (idle time.Duration, runs bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.active > 0 {
@@ -110,14 +109,14 @@ func (s *access) idleSince() (idle time.Duration, runs bool) {
 	return time.Since(s.used), s.helper != nil
 }
 
-// retire ends the helper, if it has nothing to do.
-func (s *access) retire() bool {
+// evict ends the helper, if it has nothing to do.
+func (s *shareConn) evict() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.helper == nil || s.active > 0 {
 		return false
 	}
-	s.old, s.helper = s.helper, nil
-	s.endOld()
+	s.exiting, s.helper = s.helper, nil
+	s.endExiting()
 	return true
 }

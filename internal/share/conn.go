@@ -17,50 +17,50 @@ import (
 	"sharevol.dev/sharevol/internal/share/operation"
 )
 
-// turnTimeout is longer than mounting, unmounting and starting a helper may take
+// mountLockTimeout is longer than mounting, unmounting and starting a helper may take
 // together; see mount.Options.
-const turnTimeout = 3 * time.Minute
+const mountLockTimeout = 3 * time.Minute
 
 var errShuttingDown = errors.New("shutting down")
 
-// access is the way to one share: its mount, its helper, and whether it works.
-type access struct {
-	ref     Ref
-	path    string // where the share root shows
-	mounts  bool   // whether it is ours to mount there
-	options Options
-	slots   *slots // the server's
-	kin     *kin
-	life    *lifetime
+// shareConn is the way to one share: its mount, its helper, and whether it works.
+type shareConn struct {
+	ref      Ref
+	path     string // where the share root shows
+	mounts   bool   // whether it is ours to mount there
+	options  Options
+	limiter  *serverLimiter
+	siblings *sameExport // with other mount options
+	life     *lifetime
 
-	// turn (a channel of one, so that waiting for it can end) is held by whoever
+	// mountLock (a channel of one, so that waiting for it can end) is held by whoever
 	// mounts or unmounts the share or starts a helper. It guards the next two.
-	turn    chan struct{}
-	mounted bool
-	tried   bool // whether something may be mounted at path: a mount was begun
+	mountLock chan struct{}
+	mounted   bool
+	tried     bool // whether something may be mounted at path: a mount was begun
 
 	mu     sync.Mutex // guards the rest; never held while anything can block
 	closed bool
 	helper Helper // the one that does the work; nil if there is none
-	// old is the one before, which must be gone before another is started; nil if
+	// exiting is the helper before, which must be gone before another is started; nil if
 	// it is. There is only ever one of the two.
-	old    Helper
-	latest Helper    // the last one that was taken into use
-	active int       // operations on helper or old
-	used   time.Time // when the last of them ended
-	// down is why the share is set aside, nil if it is not. since says since when.
+	exiting Helper
+	latest  Helper    // the last one that was taken into use
+	active  int       // operations on either
+	used    time.Time // when the last of them ended
+	// down is why the share is unavailable, nil if it is not. since says since when.
 	down    error
 	since   time.Time
-	probing bool      // whether a goroutine tries to bring it back
+	probing bool      // whether a goroutine tries to recover it
 	asked   time.Time // when an operation was last asked for
 }
 
-func newAccess(ref Ref, premounted string, options Options, slots *slots, kin *kin, life *lifetime) *access {
-	s := &access{
-		ref: ref, path: premounted, mounts: premounted == "", options: options, slots: slots, kin: kin, life: life,
-		turn: make(chan struct{}, 1), since: time.Now(),
+func newShareConn(ref Ref, premounted string, options Options, limiter *serverLimiter, siblings *sameExport, life *lifetime) *shareConn {
+	s := &shareConn{
+		ref: ref, path: premounted, mounts: premounted == "", options: options, limiter: limiter, siblings: siblings, life: life,
+		mountLock: make(chan struct{}, 1), since: time.Now(),
 	}
-	kin.add(s)
+	siblings.add(s)
 	if s.mounts {
 		name := sha256.Sum256([]byte(ref.key()))
 		s.path = filepath.Join(options.Dir, hex.EncodeToString(name[:8]))
@@ -68,7 +68,7 @@ func newAccess(ref Ref, premounted string, options Options, slots *slots, kin *k
 	return s
 }
 
-func (s *access) state() State {
+func (s *shareConn) state() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	state := State{Share: s.ref.Share, MountOptions: s.ref.MountOptions, Up: s.down == nil, Since: s.since}
@@ -80,14 +80,14 @@ func (s *access) state() State {
 
 // do has the helper do an operation, in one of the server's slots for such operations, and
 // makes the share ready for it if it must. When the server does not answer, the share
-// is set aside.
-func (s *access) do(ctx context.Context, name string, arguments, result any) error {
+// is unavailable.
+func (s *shareConn) do(ctx context.Context, name string, arguments, result any) error {
 	kind := operation.KindOf(name)
-	lane := s.slots.of(kind)
-	if err := s.enter(ctx, lane); err != nil {
+	queue := s.limiter.of(kind)
+	if err := s.enter(ctx, queue); err != nil {
 		return untouched(err)
 	}
-	defer lane.leave()
+	defer queue.leave()
 	h, err := s.begin(ctx)
 	if err != nil {
 		return untouched(err)
@@ -96,13 +96,13 @@ func (s *access) do(ctx context.Context, name string, arguments, result any) err
 	err = h.Do(ctx, name, arguments, result)
 	// A server that does not answer is not slow.
 	if !kind.Has(operation.Long) && !errors.Is(err, ErrNoAnswer) {
-		lane.took(time.Since(began))
+		queue.observe(time.Since(began))
 	}
 	return s.end(h, err)
 }
 
-// refusal returns why no operation can begin now, if there is a reason.
-func (s *access) refusal() error {
+// checkAvailable returns why no operation can begin now, if there is a reason.
+func (s *shareConn) checkAvailable() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = time.Now()
@@ -113,30 +113,30 @@ func (s *access) refusal() error {
 		return nil
 	}
 	s.probe(0) // if nobody had asked for the share for long
-	return fmt.Errorf("%w since %s and tried again every now and then: %w", ErrSetAside, s.since.UTC().Format(time.RFC3339), s.down)
+	return fmt.Errorf("%w since %s, and sharevol tries it again by itself: %w", ErrUnavailable, s.since.UTC().Format(time.RFC3339), s.down)
 }
 
 // begin returns the helper for one operation, which ends with end. It starts one
 // if there is none.
-func (s *access) begin(ctx context.Context) (Helper, error) {
+func (s *shareConn) begin(ctx context.Context) (Helper, error) {
 	if h, err := s.use(); h != nil || err != nil {
 		return h, err
 	}
-	if err := s.takeTurn(ctx); err != nil {
+	if err := s.lockMount(ctx); err != nil {
 		return nil, err
 	}
-	defer s.giveTurn()
-	defer s.life.places.settle(s)
+	defer s.unlockMount()
+	defer s.life.pool.release(s)
 	// While it waited, another may have done it, or failed.
 	if h, err := s.use(); h != nil || err != nil {
 		return h, err
 	}
-	h, err := s.reach(ctx, false)
+	h, err := s.connect(ctx, false)
 	switch {
 	case err == nil:
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if err := s.adopt(h); err != nil {
+		if err := s.install(h); err != nil {
 			return nil, err
 		}
 		s.active++
@@ -145,14 +145,14 @@ func (s *access) begin(ctx context.Context) (Helper, error) {
 	case errors.Is(err, ErrBusy), errors.Is(err, errNoHelper), errors.Is(err, helper.ErrGone), errors.Is(err, dirs.ErrLease):
 		// These, too, say nothing about the share.
 	default:
-		s.setAside(nil, err)
+		s.markUnavailable(nil, err)
 	}
 	return nil, err
 }
 
 // use returns the helper, counted as in use, or nil if there is none.
-func (s *access) use() (Helper, error) {
-	if err := s.refusal(); err != nil {
+func (s *shareConn) use() (Helper, error) {
+	if err := s.checkAvailable(); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -162,7 +162,7 @@ func (s *access) use() (Helper, error) {
 	}
 	select {
 	case <-s.helper.Done():
-		s.old, s.helper = s.helper, nil
+		s.exiting, s.helper = s.helper, nil
 		return nil, nil
 	default:
 	}
@@ -171,7 +171,7 @@ func (s *access) use() (Helper, error) {
 }
 
 // end ends an operation of h and returns its error, with the share's name.
-func (s *access) end(h Helper, err error) error {
+func (s *shareConn) end(h Helper, err error) error {
 	s.mu.Lock()
 	s.active--
 	s.used = time.Now()
@@ -182,7 +182,7 @@ func (s *access) end(h Helper, err error) error {
 	err = fmt.Errorf("%s: %w", s.ref.Share, err)
 	switch {
 	case errors.Is(err, ErrNoAnswer):
-		s.setAside(h, err)
+		s.markUnavailable(h, err)
 	case errors.Is(err, helper.ErrGone), errors.Is(err, helper.ErrStale):
 		// nfs-subdir #214: the next operation starts anew, on a new mount if it must.
 		s.discard(h)
@@ -190,28 +190,28 @@ func (s *access) end(h Helper, err error) error {
 	return err
 }
 
-// adopt makes h the helper that does the work: the share is up. The caller has the lock.
-func (s *access) adopt(h Helper) error {
+// install makes h the helper that does the work: the share is up. The caller has the lock.
+func (s *shareConn) install(h Helper) error {
 	if s.closed {
-		s.old = h // Close waits for its turn to end it
+		s.exiting = h // Close waits for mountLock to end it
 		return errShuttingDown
 	}
 	s.helper, s.latest, s.used = h, h, time.Now()
 	if s.down != nil {
-		klog.InfoS("Share works again", "share", s.ref.Share.String(), "after", time.Since(s.since).Round(time.Second))
+		klog.InfoS("Share available again", "share", s.ref.Share.String(), "after", time.Since(s.since).Round(time.Second))
 		s.down, s.since = nil, time.Now()
 	}
 	s.life.background.Go(func() { s.endWhenIdle(h) })
 	return nil
 }
 
-// takeTurn waits for the turn, which only holders of slots, the probe and Close
+// lockMount waits for mountLock, which only holders of slots, the probe and Close
 // wait for.
-func (s *access) takeTurn(ctx context.Context) error {
-	timer := time.NewTimer(turnTimeout)
+func (s *shareConn) lockMount(ctx context.Context) error {
+	timer := time.NewTimer(mountLockTimeout)
 	defer timer.Stop()
 	select {
-	case s.turn <- struct{}{}:
+	case s.mountLock <- struct{}{}:
 		return nil
 	case <-timer.C:
 		return fmt.Errorf("%s is being mounted or unmounted", s.ref.Share)
@@ -220,4 +220,4 @@ func (s *access) takeTurn(ctx context.Context) error {
 	}
 }
 
-func (s *access) giveTurn() { <-s.turn }
+func (s *shareConn) unlockMount() { <-s.mountLock }

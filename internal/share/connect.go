@@ -24,13 +24,13 @@ const readOnly = "ro"
 // errNoHelper says that no process could be started.
 var errNoHelper = errors.New("no helper process for the share")
 
-// reach returns a new helper, whose share has answered it. It mounts the share if
+// connect returns a new helper, whose share has answered it. It mounts the share if
 // it is not, and once more if what is mounted does not do: the server may have
 // another address by now, or have forgotten the root (nfs-subdir #214). On a share
 // that does not answer this takes minutes; only those who are patient get it all.
-// The caller has the turn.
-func (s *access) reach(ctx context.Context, patient bool) (Helper, error) {
-	if err := s.kin.bury(ctx); err != nil {
+// The caller has mountLock.
+func (s *shareConn) connect(ctx context.Context, patient bool) (Helper, error) {
+	if err := s.siblings.waitExit(ctx); err != nil {
 		return nil, err
 	}
 	if !s.mounts || s.mounted {
@@ -39,7 +39,7 @@ func (s *access) reach(ctx context.Context, patient bool) (Helper, error) {
 		if err == nil || ours || !s.mounts || errors.Is(err, ErrNoAnswer) && !patient {
 			return h, err
 		}
-		if unmountErr := errors.Join(s.bury(ctx), s.unmount(ctx)); unmountErr != nil {
+		if unmountErr := errors.Join(s.waitExit(ctx), s.unmount(ctx)); unmountErr != nil {
 			return nil, fmt.Errorf("%w; and it can't be mounted anew: %w", err, unmountErr)
 		}
 	}
@@ -50,8 +50,8 @@ func (s *access) reach(ctx context.Context, patient bool) (Helper, error) {
 }
 
 // start starts a helper and opens the share with it.
-func (s *access) start(ctx context.Context, patient bool) (Helper, error) {
-	if err := s.takePlace(ctx, patient); err != nil {
+func (s *shareConn) start(ctx context.Context, patient bool) (Helper, error) {
+	if err := s.acquireHelperSlot(ctx, patient); err != nil {
 		return nil, err
 	}
 	h, err := s.options.Start(helper.Options{
@@ -71,60 +71,60 @@ func (s *access) start(ctx context.Context, patient bool) (Helper, error) {
 		err = fmt.Errorf("%w: the mount at %s is stale, and not the provisioner's own: whoever mounted it must do so anew, as kubelet does for a new pod", err, s.path)
 	}
 	s.mu.Lock()
-	s.old = h
+	s.exiting = h
 	s.mu.Unlock()
 	// Also if ctx has ended. If it fails, the next start does, before it begins.
-	_ = s.bury(context.WithoutCancel(ctx))
+	_ = s.waitExit(context.WithoutCancel(ctx))
 	return nil, err
 }
 
-// bury sees to it that the helper before is gone.
-func (s *access) bury(ctx context.Context) error {
+// waitExit sees to it that the helper before is gone.
+func (s *shareConn) waitExit(ctx context.Context) error {
 	s.mu.Lock()
-	old := s.old
+	exiting := s.exiting
 	s.mu.Unlock()
-	if old == nil {
+	if exiting == nil {
 		return nil
 	}
-	if err := old.End(ctx); err != nil {
+	if err := exiting.End(ctx); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrNoAnswer, s.ref.Share, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.old == old { // not yet the next one
-		s.old = nil
+	if s.exiting == exiting { // not yet the next one
+		s.exiting = nil
 	}
 	return nil
 }
 
-// kin are the accesses to one share, which differ in their mount options.
-type kin struct {
+// sameExport are the accesses to one share, which differ in their mount options.
+type sameExport struct {
 	mu  sync.Mutex
-	all []*access
+	all []*shareConn
 }
 
-func (k *kin) add(s *access) {
+func (k *sameExport) add(s *shareConn) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.all = append(k.all, s)
 }
 
-// bury sees to it that no old helper of the share is left, under whatever options: one
+// waitExit sees to it that no helper of the share is exiting, under whatever options: one
 // that will not die gets no second one beside it.
-func (k *kin) bury(ctx context.Context) error {
+func (k *sameExport) waitExit(ctx context.Context) error {
 	k.mu.Lock()
 	all := slices.Clone(k.all)
 	k.mu.Unlock()
 	for _, s := range all {
-		if err := s.bury(ctx); err != nil {
+		if err := s.waitExit(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// mount mounts the share. The caller has the turn.
-func (s *access) mount(ctx context.Context) (err error) {
+// mount mounts the share. The caller has mountLock.
+func (s *shareConn) mount(ctx context.Context) (err error) {
 	defer func(started time.Time) { s.options.Observe(s.ref.Share, "mount", err, time.Since(started)) }(time.Now())
 	of, err := fs.Types.Lookup(s.ref.Share.Type)
 	if err != nil {
@@ -150,9 +150,9 @@ func (s *access) mount(ctx context.Context) (err error) {
 }
 
 // unmount takes the share's mount and the mount point away, and what a mount that
-// failed has left there. The caller has the turn, and no helper is left, whose open
+// failed has left there. The caller has mountLock, and no helper is left, whose open
 // root would make the mount busy.
-func (s *access) unmount(ctx context.Context) error {
+func (s *shareConn) unmount(ctx context.Context) error {
 	if s.tried {
 		if err := s.options.Mounter.Unmount(ctx, s.path); err != nil {
 			return err
@@ -166,21 +166,21 @@ func (s *access) unmount(ctx context.Context) error {
 }
 
 // close ends the helper and unmounts the share, for good.
-func (s *access) close(ctx context.Context) error {
+func (s *shareConn) close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
 	if s.helper != nil {
-		s.old, s.helper = s.helper, nil
+		s.exiting, s.helper = s.helper, nil
 	}
 	s.mu.Unlock()
-	// Before the turn, which the calls of the helper may hold up.
-	err := s.bury(ctx)
-	if turnErr := s.takeTurn(ctx); turnErr != nil {
+	// Before mountLock, which the calls of the helper may hold up.
+	err := s.waitExit(ctx)
+	if turnErr := s.lockMount(ctx); turnErr != nil {
 		return errors.Join(err, fmt.Errorf("%s is left as it is: %w", s.ref.Share, turnErr))
 	}
-	defer s.giveTurn()
+	defer s.unlockMount()
 	if err == nil {
-		err = s.bury(ctx) // one that was being started
+		err = s.waitExit(ctx) // one that was being started
 	}
 	if s.mounts {
 		err = errors.Join(err, s.unmount(ctx))
