@@ -136,7 +136,7 @@ func memoryFile() (*os.File, error) {
 
 // printed returns what was written to a file, and closes it.
 func printed(output *os.File) string {
-	defer output.Close() // it was only in memory
+	defer func() { _ = output.Close() }() // it was only in memory
 	data, err := io.ReadAll(io.NewSectionReader(output, 0, maxOutput))
 	if err != nil {
 		return err.Error()
