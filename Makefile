@@ -7,7 +7,8 @@ SHELL       := /bin/bash
 export GOWORK := off
 export GOFLAGS := -buildvcs=false
 GO          ?= go
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# The flags of e2e, so that both compile the dependencies once.
+GOLANGCI    := CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -trimpath' $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION     ?= $(shell sed -n 's/^    newTag: \(v[0-9.]*\)$$/\1/p' manifests/base/kustomization.yaml | head -n 1)
 TESTBED     := internal/testbed
 # How many machines make test boots at a time: two where there are two processors and 10 GB free.
@@ -31,6 +32,9 @@ demo: ## the main job on a real cluster, booted here: the first time some 10 min
 .PHONY: test
 test: lint unit e2e ## lint, unit and e2e
 
+.PHONY: check
+check: lint unit ## lint and unit: what to run before each commit, in a few minutes
+
 .PHONY: unit
 unit: ## unit tests, with the race detector
 	$(PREPARE) packages gcc libc6-dev
@@ -52,12 +56,14 @@ bench: ## speed and footprint, beside baselines, in an hour or two; with SHORT=1
 	CGO_ENABLED=0 $(GO) run -C $(TESTBED) -trimpath ./bench $(if $(SHORT),-short) $(if $(PROFILE),-profile) $(if $(ONLY),-only=$(ONLY))
 
 .PHONY: lint
-lint: ## gofmt, go vet and staticcheck
-	@unformatted=$$(gofmt -l internal nodeplugin provisioner) && [[ -z $$unformatted ]] || { echo "gofmt -w $$unformatted"; exit 1; }
-	$(GO) vet ./...
-	$(GO) vet -C $(TESTBED) ./...
-	$(GO) run $(STATICCHECK) ./...
-	$(GO) run -C $(TESTBED) $(STATICCHECK) ./...
+lint: ## golangci-lint on all Go code: .golangci.yml says what and why
+	@$(GOLANGCI) fmt --diff || { echo "make fmt formats these"; exit 1; }
+	$(GOLANGCI) run ./...
+	cd $(TESTBED) && $(GOLANGCI) run ./...
+
+.PHONY: fmt
+fmt: ## gofmt
+	$(GOLANGCI) fmt
 
 # Nothing is minimized in the node's: Go takes a minimizing that meets the end of the time for a fault.
 .PHONY: fuzz

@@ -22,7 +22,7 @@ const oldLock = "cluster.local-nfs-subdir-external-provisioner"
 
 // oldEndpoints is a lock as the controller library's versions before 9 write it.
 func oldEndpoints(name, holder string, renewed time.Time) runtime.Object {
-	//lint:ignore SA1019 old provisioners know nothing newer
+	//nolint:staticcheck // old provisioners know nothing newer
 	return &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "nfs", Name: name, Annotations: map[string]string{
 		"control-plane.alpha.kubernetes.io/leader": fmt.Sprintf(`{"holderIdentity":%q,"leaseDurationSeconds":1,"acquireTime":"2020-01-01T00:00:00Z","renewTime":%q,"leaderTransitions":3}`, holder, renewed.UTC().Format(time.RFC3339)),
 	}}}

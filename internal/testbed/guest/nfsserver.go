@@ -13,11 +13,14 @@ import (
 )
 
 const (
-	// ReadWrite and the others are export options for NFSServer.Export.
-	ReadWrite  = "rw,no_root_squash"
-	ReadOnly   = "ro,no_root_squash"
+	// ReadWrite and the next three are export options for NFSServer.Export.
+	ReadWrite = "rw,no_root_squash"
+	// ReadOnly lets nobody write.
+	ReadOnly = "ro,no_root_squash"
+	// RootSquash makes root an anonymous user.
 	RootSquash = "rw,root_squash"
-	AllSquash  = "rw,all_squash"
+	// AllSquash makes every user the anonymous one.
+	AllSquash = "rw,all_squash"
 
 	// FirstFS is the file system that a server exports to begin with.
 	FirstFS = "first"

@@ -25,7 +25,7 @@ func (p *peers) lead(ctx context.Context, t *testing.T) (end func()) {
 			`{"holderIdentity":"old-pod_1","leaseDurationSeconds":15,"acquireTime":"2026-01-01T00:00:00Z","renewTime":%q,"leaderTransitions":0}`, time.Now().UTC().Format(time.RFC3339))}
 	}
 	endpoints := p.client.CoreV1().Endpoints(p.name)
-	//lint:ignore SA1019 old provisioners know nothing newer
+	//nolint:staticcheck // old provisioners know nothing newer
 	_, err := endpoints.Create(ctx, &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: nfsSubdirLock, Annotations: record()}}, metav1.CreateOptions{})
 	if !apierrors.IsAlreadyExists(err) {
 		check(t, err)

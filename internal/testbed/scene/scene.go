@@ -23,10 +23,10 @@ const (
 	Manifests = testbed.GuestShare + "/manifests"
 	// Examples is what users copy and paste.
 	Examples = Manifests + "/examples"
-	// ServerName is the NFS server's name in the examples, OtherName another one of
-	// the same server.
+	// ServerName is the NFS server's name in the examples.
 	ServerName = "nfs.example.com"
-	OtherName  = "storage.example.com"
+	// OtherName is another name of that server.
+	OtherName = "storage.example.com"
 	// Share is the exported path in the examples.
 	Share = "/srv/volumes"
 	// KubeletDir is kubelet's folder on the node.
