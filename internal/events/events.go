@@ -85,7 +85,7 @@ func (c limitedCore) Events(namespace string) corev1.EventInterface {
 	return limitedEvents{EventInterface: c.client.eventClient.CoreV1().Events(namespace), limiter: c.client.limiter}
 }
 
-// limitedEvents limits the two methods that a recorder calls.
+// limitedEvents limits the two methods that a recorder calls. They come without a context.
 type limitedEvents struct {
 	corev1.EventInterface
 	limiter *limiter
@@ -93,12 +93,16 @@ type limitedEvents struct {
 
 // CreateWithEventNamespace sends an event that is new to the recorder.
 func (e limitedEvents) CreateWithEventNamespace(event *v1.Event) (*v1.Event, error) {
-	return e.limiter.send(event, func() (*v1.Event, error) { return e.EventInterface.CreateWithEventNamespace(event) })
+	return e.limiter.send(event, func() (*v1.Event, error) {
+		return e.EventInterface.CreateWithEventNamespaceWithContext(context.Background(), event)
+	})
 }
 
 // PatchWithEventNamespace sends an event that the recorder has sent before, with the count of its repetitions.
 func (e limitedEvents) PatchWithEventNamespace(event *v1.Event, data []byte) (*v1.Event, error) {
-	return e.limiter.send(event, func() (*v1.Event, error) { return e.EventInterface.PatchWithEventNamespace(event, data) })
+	return e.limiter.send(event, func() (*v1.Event, error) {
+		return e.EventInterface.PatchWithEventNamespaceWithContext(context.Background(), event, data)
+	})
 }
 
 // limiter lets one event at a time through, for all recorders together.

@@ -61,14 +61,14 @@ func (s *server) CoreV1() corev1.CoreV1Interface { return s }
 
 func (s *server) Events(string) corev1.EventInterface { return s }
 
-func (s *server) CreateWithEventNamespace(event *v1.Event) (*v1.Event, error) {
+func (s *server) CreateWithEventNamespaceWithContext(_ context.Context, event *v1.Event) (*v1.Event, error) {
 	s.mu.Lock()
 	s.creates++
 	s.mu.Unlock()
 	return s.store(event)
 }
 
-func (s *server) PatchWithEventNamespace(event *v1.Event, _ []byte) (*v1.Event, error) {
+func (s *server) PatchWithEventNamespaceWithContext(_ context.Context, event *v1.Event, _ []byte) (*v1.Event, error) {
 	s.mu.Lock()
 	s.patches++
 	stored := s.events[event.InvolvedObject.UID]

@@ -70,7 +70,7 @@ func (r *runner) run(ctx context.Context, grace time.Duration, what job, inherit
 	if err != nil {
 		return "", err
 	}
-	defer output.Close() // it was only in memory
+	defer func() { _ = output.Close() }() // it was only in memory
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Env = append(cmd.Environ(), "LC_ALL=C")

@@ -16,8 +16,8 @@ import (
 const asideWithin = 90 * time.Second
 
 const (
-	firstContact = "spread/first-contact"
-	whileUnavailable     = "spread/set-aside"
+	firstContact     = "spread/first-contact"
+	whileUnavailable = "spread/set-aside"
 )
 
 // spread measures bursts with claims waiting for a second share, which is dead: just after these came, while
