@@ -6,6 +6,7 @@ import (
 
 	"sharevol.dev/sharevol/internal/election"
 	"sharevol.dev/sharevol/internal/events"
+	"sharevol.dev/sharevol/internal/fence"
 	"sharevol.dev/sharevol/internal/kubeclient"
 )
 
@@ -26,10 +27,10 @@ func (c Config) eventBudget() events.Budget {
 	return events.Budget{Warnings: limit(0.05, 10), Normal: limit(0.01, 25)}
 }
 
-func newClients(config Config, fence *election.Fence) (clients, error) {
+func newClients(config Config, writeFence *fence.Fence) (clients, error) {
 	options := kubeclient.Options{
 		Kubeconfig: config.Kubeconfig, QPS: float32(config.KubeAPIQPS), Burst: config.KubeAPIBurst,
-		UserAgent: "sharevol-provisioner/" + version, Fence: fence.Check, AckTimeout: election.AckTimeout,
+		UserAgent: "sharevol-provisioner/" + version, Fence: writeFence.Check, AckTimeout: election.AckTimeout,
 	}
 	work, err := kubeclient.New(options)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	"sharevol.dev/sharevol/internal/election"
+	"sharevol.dev/sharevol/internal/fence"
 )
 
 // What any of the clients sends is given up when nobody acknowledges it: a renewal, so that
@@ -33,7 +34,7 @@ clusters: [{name: c, cluster: {server: "` + server.URL + `"}}], contexts: [{name
 	if err := os.WriteFile(kubeconfig, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	all, err := newClients(Config{Kubeconfig: kubeconfig, KubeAPIQPS: 10, KubeAPIBurst: 10}, election.Unfenced())
+	all, err := newClients(Config{Kubeconfig: kubeconfig, KubeAPIQPS: 10, KubeAPIBurst: 10}, fence.Unfenced())
 	if err != nil {
 		t.Fatal(err)
 	}

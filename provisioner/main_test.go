@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"sharevol.dev/sharevol/internal/cluster"
-	"sharevol.dev/sharevol/internal/election"
+	"sharevol.dev/sharevol/internal/fence"
 )
 
 func TestBadCommandLineNamesEveryFault(t *testing.T) {
@@ -78,7 +78,7 @@ func TestReady(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	p := &program{fence: &election.Fence{}, cluster: caches}
+	p := &program{fence: &fence.Fence{}, cluster: caches}
 	if err := p.ready(ctx); err == nil {
 		t.Error("ready with empty caches")
 	}
@@ -89,7 +89,7 @@ func TestReady(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	p.fence = election.Unfenced()
+	p.fence = fence.Unfenced()
 	if err := p.ready(ctx); err == nil || !strings.Contains(err.Error(), "waits for the API server") {
 		t.Errorf("a leader that does not serve yet: %v", err)
 	}
@@ -97,8 +97,8 @@ func TestReady(t *testing.T) {
 	if err := p.ready(ctx); err != nil {
 		t.Errorf("a leader that serves: %v", err)
 	}
-	p.fence.Expire()
-	if err := p.ready(ctx); !errors.Is(err, election.ErrLost) {
+	p.fence.Revoke("given up")
+	if err := p.ready(ctx); !errors.Is(err, fence.ErrLost) {
 		t.Errorf("a leader whose lease is lost: %v", err)
 	}
 }
@@ -106,7 +106,7 @@ func TestReady(t *testing.T) {
 // A program that lost its lease waits for the work that has begun, and for none that
 // has not.
 func TestALostLease(t *testing.T) {
-	lost := fmt.Errorf("%w: it ran out", election.ErrLost)
+	lost := fmt.Errorf("%w: it ran out", fence.ErrLost)
 	begun, release, stopped := make(chan struct{}), make(chan struct{}), false
 	elect := func(lead func(context.Context) error) error {
 		go func() { _ = lead(t.Context()) }()
@@ -120,12 +120,12 @@ func TestALostLease(t *testing.T) {
 		stopped = true
 		return nil
 	})
-	if !errors.Is(err, election.ErrLost) || !stopped {
+	if !errors.Is(err, fence.ErrLost) || !stopped {
 		t.Errorf("%v, waited for what had begun: %v", err, stopped)
 	}
 	began := time.Now()
 	err = untilStopped(func(func(context.Context) error) error { return lost }, nil)
-	if took := time.Since(began); !errors.Is(err, election.ErrLost) || took > (closeTimeout+drainTimeout)/2 {
+	if took := time.Since(began); !errors.Is(err, fence.ErrLost) || took > (closeTimeout+drainTimeout)/2 {
 		t.Errorf("%v after %v", err, took)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sharevol.dev/sharevol/internal/controller"
 	"sharevol.dev/sharevol/internal/election"
 	"sharevol.dev/sharevol/internal/events"
+	"sharevol.dev/sharevol/internal/fence"
 	"sharevol.dev/sharevol/internal/fs"
 	"sharevol.dev/sharevol/internal/health"
 	"sharevol.dev/sharevol/internal/kubeclient"
@@ -43,9 +44,9 @@ func serve(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	p := &program{config: config, fence: election.Unfenced(), recovered: make(chan struct{}, 1)}
+	p := &program{config: config, fence: fence.Unfenced(), recovered: make(chan struct{}, 1)}
 	if config.LeaderElect {
-		p.fence = &election.Fence{}
+		p.fence = &fence.Fence{}
 	}
 	if err := p.connect(ctx); err != nil {
 		return errors.Join(err, listener.Close())
@@ -74,7 +75,7 @@ func (p *program) answers() health.Options {
 // program is what the parts of the program are wired to.
 type program struct {
 	config  Config
-	fence   *election.Fence
+	fence   *fence.Fence
 	clients clients
 	cluster *cluster.Cluster
 	metrics *controller.Metrics
@@ -93,7 +94,7 @@ func (p *program) connect(ctx context.Context) (err error) {
 		Premounted: p.config.Premounted,
 		// One share gets at most a quarter of the workers: a slow one leaves the rest to others.
 		Concurrency: max(1, p.config.WorkerThreads/4),
-		Lease:       p.fence,
+		Fence:       p.fence,
 		OnRecovery:  p.noteRecovery,
 		Observe: func(s volume.Share, operation string, err error, took time.Duration) {
 			p.metrics.Observe(s, operation, err, took)
@@ -166,7 +167,7 @@ func untilStopped(elect func(lead func(context.Context) error) error, lead func(
 		defer close(ended)
 		return lead(ctx)
 	})
-	if errors.Is(err, election.ErrLost) && begun.Load() {
+	if errors.Is(err, fence.ErrLost) && begun.Load() {
 		select {
 		case <-ended:
 		case <-time.After(drainTimeout + closeTimeout):

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"sharevol.dev/sharevol/internal/cluster"
+	"sharevol.dev/sharevol/internal/fence"
 	"sharevol.dev/sharevol/internal/kubeclient"
 	"sharevol.dev/sharevol/internal/share"
 	"sharevol.dev/sharevol/internal/share/helper"
@@ -116,16 +117,11 @@ func (c *check) readCluster(ctx context.Context) (err error) {
 	return err
 }
 
-// noLease lets nobody change anything on a share.
-type noLease struct{}
-
-// Until is long ago.
-func (noLease) Until() time.Duration { return 0 }
-
 // lookAtShares looks at all shares and adds them to the report.
 func (c *check) lookAtShares(ctx context.Context) {
 	options := share.Options{
-		Premounted: c.options.Premounted, Mounter: c.options.Mounter, ReadOnly: true, Lease: noLease{},
+		Premounted: c.options.Premounted, Mounter: c.options.Mounter, ReadOnly: true, Fence: &fence.Fence{}, // never held: nothing is changed
+
 		Timeout: cmp.Or(c.options.Timeout, defaultTimeout), Start: c.options.Start,
 	}
 	if len(c.options.Premounted) == 0 {

@@ -36,7 +36,7 @@
 //
 // A process that was stopped (SIGSTOP, a machine that slept) wakes with its fence run
 // out: every write that asks it is refused from the first instant on. Run looks at
-// the fence by itself, however stuck the elector may be, and returns ErrLost.
+// the fence by itself, however stuck the elector may be, and returns fence.ErrLost.
 // client-go's own watchdog (HealthzAdaptor) is not needed: it would have kubelet
 // restart a process that ends by itself. A virtual machine that its host paused does
 // not see the time that went by; there the next renewal finds the other leader, a
@@ -52,6 +52,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/klog/v2"
+
+	"sharevol.dev/sharevol/internal/fence"
 )
 
 // DefaultLeaseDuration is how long others wait for a leader that says nothing.
@@ -83,7 +85,7 @@ type Options struct {
 	// restarted container need not wait if its identity is the name of its pod.
 	Identity string
 	// Fence is moved while this process leads. It must be new.
-	Fence *Fence
+	Fence *fence.Fence
 	// LeaseDuration is in whole seconds, as the Lease has it. DefaultLeaseDuration when zero.
 	LeaseDuration time.Duration
 	// RenewDeadline is how long the API server may be away without costing the lead,
@@ -114,7 +116,7 @@ func (o *Options) complete() error {
 	if o.Client == nil || o.Fence == nil || o.Namespace == "" || o.Name == "" || o.Identity == "" {
 		errs = append(errs, errors.New("client, fence, namespace, name and identity are required"))
 	}
-	if o.Fence != nil && (o.Fence.held() || o.Fence.over()) {
+	if o.Fence != nil && (o.Fence.EverHeld() || o.Fence.Expired()) {
 		errs = append(errs, errors.New("the fence has been used"))
 	}
 	if o.LeaseDuration < time.Second || o.LeaseDuration%time.Second != 0 {
@@ -133,7 +135,7 @@ func (o *Options) complete() error {
 //     The lease is kept while lead comes to its end. Then, and only then, the fence
 //     is ended and the lease released, so that another process leads at once.
 //   - lead's error. The lease and the fence run out by themselves: work may go on.
-//   - ErrLost when the lease was lost. The fence is over before lead's context ends.
+//   - fence.ErrLost when the lease was lost. The fence is over before lead's context ends.
 //     Run waits a second for lead, which may still run when Run returns: the caller
 //     must end the program.
 //
@@ -160,15 +162,15 @@ func Run(ctx context.Context, options Options, lead func(ctx context.Context) er
 		err = hold(ctx, options.Fence, options.RetryPeriod, ended, lead)
 	case <-ctx.Done():
 	case <-ended:
-		err = fmt.Errorf("%w: the election ended", ErrLost)
+		err = fmt.Errorf("%w: the election ended", fence.ErrLost)
 	}
 	stop()
 	stopped := waitFor(ended, stopWait)
 	if err != nil {
 		return err
 	}
-	options.Fence.Expire()
-	if !options.Fence.held() {
+	options.Fence.Revoke("given up")
+	if !options.Fence.EverHeld() {
 		return nil
 	}
 	err = errors.New("a call hangs")
@@ -202,7 +204,7 @@ func newElector(options Options, lease *lock, started chan<- struct{}) (*leadere
 
 // hold runs lead as long as the fence holds, which it looks at every so often, and
 // the elector has not ended.
-func hold(ctx context.Context, fence *Fence, every time.Duration, ended <-chan struct{}, lead func(context.Context) error) error {
+func hold(ctx context.Context, fence *fence.Fence, every time.Duration, ended <-chan struct{}, lead func(context.Context) error) error {
 	if err := fence.Check(); err != nil {
 		return err // frozen between the election and here
 	}
@@ -221,7 +223,7 @@ func hold(ctx context.Context, fence *Fence, every time.Duration, ended <-chan s
 		case <-led:
 			return err
 		case <-ended:
-			fence.end("not renewed, given up")
+			fence.Revoke("not renewed, given up")
 		case <-tick.C:
 		}
 	}

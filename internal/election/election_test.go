@@ -12,6 +12,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 
 	"sharevol.dev/sharevol/internal/election/fakelease"
+	"sharevol.dev/sharevol/internal/fence"
 )
 
 // patience bounds every wait. It is long: the machines that run this are slow at times.
@@ -19,7 +20,7 @@ const patience = 30 * time.Second
 
 // process is one that takes part in an election, in this process of ours.
 type process struct {
-	fence   *Fence
+	fence   *fence.Fence
 	stop    context.CancelFunc
 	leading chan struct{} // closed when it leads
 	over    chan struct{} // closed when its lead's context has ended
@@ -35,7 +36,7 @@ func start(t *testing.T, server *fakelease.Server, identity string, options Opti
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{stop: cancel, leading: make(chan struct{}), over: make(chan struct{}), ended: make(chan error, 1)}
 	if options.Fence == nil {
-		options.Fence = &Fence{}
+		options.Fence = &fence.Fence{}
 	}
 	p.fence = options.Fence
 	if options.LeaseDuration == 0 {
@@ -68,7 +69,7 @@ func (p *process) write(ctx context.Context) {
 	for after := 0; after < 20; {
 		if p.fence.Check() == nil {
 			p.mu.Lock()
-			p.latest = bootTime()
+			p.latest = fence.BootTime()
 			if p.first == 0 {
 				p.first = p.latest
 			}
@@ -201,12 +202,12 @@ func TestALeadThatFailsKeepsTheLease(t *testing.T) {
 	t.Parallel()
 	server := fakelease.New(t)
 	failed := errors.New("failed")
-	fence := &Fence{}
+	held := &fence.Fence{}
 	err := Run(t.Context(), Options{
-		Client: fakelease.Client(t, server.URL, "a"), Namespace: fakelease.Namespace, Name: fakelease.Name, Identity: "a", Fence: fence,
+		Client: fakelease.Client(t, server.URL, "a"), Namespace: fakelease.Namespace, Name: fakelease.Name, Identity: "a", Fence: held,
 	}, func(context.Context) error { return failed })
-	if !errors.Is(err, failed) || server.Holder() != "a" || fence.Check() != nil {
-		t.Errorf("ended with %v, held by %q, fence %v", err, server.Holder(), fence.Check())
+	if !errors.Is(err, failed) || server.Holder() != "a" || held.Check() != nil {
+		t.Errorf("ended with %v, held by %q, fence %v", err, server.Holder(), held.Check())
 	}
 }
 
@@ -226,18 +227,18 @@ func TestACandidateThatStopsLeavesTheLeaseAlone(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	used := &Fence{}
-	used.Expire()
+	used := &fence.Fence{}
+	used.Revoke("given up")
 	server := fakelease.New(t)
 	valid := func() Options {
-		return Options{Client: fakelease.Client(t, server.URL, "a"), Namespace: "n", Name: "l", Identity: "a", Fence: &Fence{}}
+		return Options{Client: fakelease.Client(t, server.URL, "a"), Namespace: "n", Name: "l", Identity: "a", Fence: &fence.Fence{}}
 	}
 	for name, change := range map[string]func(*Options){
 		"client":        func(o *Options) { o.Client = nil },
 		"identity":      func(o *Options) { o.Identity = "" },
 		"fence":         func(o *Options) { o.Fence = nil },
 		"used":          func(o *Options) { o.Fence = used },
-		"been used":     func(o *Options) { o.Fence = Unfenced() },
+		"been used":     func(o *Options) { o.Fence = fence.Unfenced() },
 		"whole seconds": func(o *Options) { o.LeaseDuration = 1500 * time.Millisecond },
 		"must be whole": func(o *Options) { o.LeaseDuration = -time.Second },
 		"must fit":      func(o *Options) { o.RenewDeadline = 9 * time.Second },
@@ -254,7 +255,7 @@ func TestOptions(t *testing.T) {
 // The arithmetic of the package comment, with the numbers that are in force.
 func TestDefaultsKeepTheirPromises(t *testing.T) {
 	t.Parallel()
-	o := Options{Client: fakelease.Client(t, "http://localhost", "a"), Namespace: "n", Name: "l", Identity: "a", Fence: &Fence{}}
+	o := Options{Client: fakelease.Client(t, "http://localhost", "a"), Namespace: "n", Name: "l", Identity: "a", Fence: &fence.Fence{}}
 	if err := o.complete(); err != nil {
 		t.Fatal(err)
 	}

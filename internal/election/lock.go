@@ -8,6 +8,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"sharevol.dev/sharevol/internal/fence"
 )
 
 // releaseTries is how often a release is repeated that met another write, such as
@@ -18,7 +20,7 @@ const releaseTries = 3
 // fence with each successful write and with nothing else.
 type lock struct {
 	resourcelock.Interface
-	fence  *Fence
+	fence  *fence.Fence
 	length time.Duration // of the fence, from before the request of a renewal on
 	limit  time.Duration // of one call
 }
@@ -42,8 +44,8 @@ func (l *lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []b
 	ctx, cancel := context.WithTimeout(ctx, l.limit)
 	defer cancel()
 	record, raw, err := l.Interface.Get(ctx)
-	if err == nil && l.fence.held() && record.HolderIdentity != l.Identity() {
-		l.fence.end(fmt.Sprintf("found with %q", record.HolderIdentity))
+	if err == nil && l.fence.EverHeld() && record.HolderIdentity != l.Identity() {
+		l.fence.Revoke(fmt.Sprintf("found with %q", record.HolderIdentity))
 	}
 	return record, raw, err
 }
@@ -61,7 +63,7 @@ func (l *lock) Update(ctx context.Context, record resourcelock.LeaderElectionRec
 func (l *lock) write(ctx context.Context, record resourcelock.LeaderElectionRecord,
 	send func(context.Context, resourcelock.LeaderElectionRecord) error,
 ) error {
-	if l.fence.over() {
+	if l.fence.Expired() {
 		// What runs under this fence is refused its writes already. To renew now
 		// would only keep others from taking over.
 		return l.fence.Check()
@@ -70,11 +72,11 @@ func (l *lock) write(ctx context.Context, record resourcelock.LeaderElectionReco
 	defer cancel()
 	// The time before the request, not after it: others count from when they see
 	// the record, which can be before the answer reaches us but not before this.
-	start := l.fence.now()
+	start := l.fence.Now()
 	if err := send(ctx, record); err != nil {
 		return err // it may have been written, but nothing may be concluded from that
 	}
-	if !l.fence.extend(start, l.length) {
+	if !l.fence.Extend(start, l.length) {
 		return l.fence.Check()
 	}
 	return nil

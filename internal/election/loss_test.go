@@ -10,6 +10,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 
 	"sharevol.dev/sharevol/internal/election/fakelease"
+	"sharevol.dev/sharevol/internal/fence"
 )
 
 // The leader's requests are not answered any more, b's are.
@@ -29,10 +30,10 @@ func TestALeaderThatCanNotRenewStopsBeforeTheNextBegins(t *testing.T) {
 			server.Fail(failure)
 
 			await(t, a.over)
-			if err := a.fence.Check(); !errors.Is(err, ErrLost) {
+			if err := a.fence.Check(); !errors.Is(err, fence.ErrLost) {
 				t.Errorf("lead's context ended with the fence up: %v", err)
 			}
-			if err := await(t, a.ended); !errors.Is(err, ErrLost) {
+			if err := await(t, a.ended); !errors.Is(err, fence.ErrLost) {
 				t.Errorf("a ended with %v", err)
 			}
 			await(t, b.leading)
@@ -99,7 +100,7 @@ func TestALongAbsenceOfTheServerEndsTheRunAndTheNextLeads(t *testing.T) {
 	a := start(t, server, "a", Options{}, nothing)
 	await(t, a.leading)
 	server.Fail(fakelease.Hang(""))
-	if err := await(t, a.ended); !errors.Is(err, ErrLost) {
+	if err := await(t, a.ended); !errors.Is(err, fence.ErrLost) {
 		t.Errorf("got %v", err)
 	}
 	next := start(t, server, "a", Options{}, nothing)
@@ -116,7 +117,7 @@ func TestRunReturnsWhateverLeadDoes(t *testing.T) {
 	a := start(t, server, "a", Options{}, func() error { <-release; return nil })
 	await(t, a.leading)
 	server.Fail(fakelease.Hang(""))
-	if err := await(t, a.ended); !errors.Is(err, ErrLost) {
+	if err := await(t, a.ended); !errors.Is(err, fence.ErrLost) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -127,14 +128,14 @@ func TestASleepOfTheMachineEndsTheLead(t *testing.T) {
 	t.Parallel()
 	server := fakelease.New(t)
 	clock := &boot{now: time.Hour}
-	a := start(t, server, "a", Options{Fence: &Fence{clock: clock.read}}, nothing)
+	a := start(t, server, "a", Options{Fence: &fence.Fence{Clock: clock.read}}, nothing)
 	await(t, a.leading)
 	clock.pass(time.Minute)
-	if err := a.fence.Check(); !errors.Is(err, ErrLost) {
+	if err := a.fence.Check(); !errors.Is(err, fence.ErrLost) {
 		t.Errorf("awake again: %v", err)
 	}
 	err := await(t, a.ended)
-	if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "ran out") {
+	if !errors.Is(err, fence.ErrLost) || !strings.Contains(err.Error(), "ran out") {
 		t.Errorf("got %v", err)
 	}
 	if a.fence.Check() == nil {
@@ -166,7 +167,7 @@ func TestAnEditedLease(t *testing.T) {
 		await(t, a.leading)
 		server.Edit(func(lease *coordinationv1.Lease) { other := "kubectl"; lease.Spec.HolderIdentity = &other })
 		err := await(t, a.ended)
-		if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), `"kubectl"`) {
+		if !errors.Is(err, fence.ErrLost) || !strings.Contains(err.Error(), `"kubectl"`) {
 			t.Errorf("got %v", err)
 		}
 		if a.fence.Check() == nil || server.Holder() != "kubectl" {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sharevol.dev/sharevol/internal/election/fakelease"
+	"sharevol.dev/sharevol/internal/fence"
 )
 
 // childEnv has the URL of the server that this program, run again, takes part at.
@@ -30,16 +31,16 @@ func TestMain(m *testing.M) {
 // child leads as the provisioner does: it writes what it may, with the time, and
 // ends when the lease is lost.
 func child(url string) int {
-	fence := &Fence{}
+	held := &fence.Fence{}
 	err := Run(context.Background(), Options{
 		Client:    fakelease.Client(fatal{}, url, "child"),
 		Namespace: fakelease.Namespace, Name: fakelease.Name, Identity: "child",
-		Fence: fence, LeaseDuration: 2 * time.Second,
+		Fence: held, LeaseDuration: 2 * time.Second,
 	}, func(ctx context.Context) error {
 		for {
 			over := ctx.Err() != nil // one more is tried then
-			now := bootTime()
-			if err := fence.Check(); err != nil {
+			now := fence.BootTime()
+			if err := held.Check(); err != nil {
 				fmt.Println("refused:", err)
 			} else {
 				fmt.Println("wrote", int64(now))
@@ -51,7 +52,7 @@ func child(url string) int {
 		}
 	})
 	fmt.Println("ended:", err)
-	if errors.Is(err, ErrLost) {
+	if errors.Is(err, fence.ErrLost) {
 		return 3
 	}
 	return 1
@@ -134,7 +135,7 @@ func TestAFrozenLeader(t *testing.T) {
 	if err := frozen.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	at := bootTime()
+	at := fence.BootTime()
 	await(t, b.leading)
 	within(t, "b writes", func() bool { first, _ := b.writes(); return first != 0 })
 	first, _ := b.writes()
@@ -165,7 +166,7 @@ func TestAKilledLeader(t *testing.T) {
 	if err := killed.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	at := bootTime()
+	at := fence.BootTime()
 	await(t, b.leading)
 	within(t, "b writes", func() bool { first, _ := b.writes(); return first != 0 })
 	first, _ := b.writes()

@@ -142,7 +142,7 @@ func (s *shareConn) begin(ctx context.Context) (Helper, error) {
 		s.active++
 		return h, nil
 	case ctx.Err() != nil && !errors.Is(err, ErrNoAnswer):
-	case errors.Is(err, ErrBusy), errors.Is(err, errNoHelper), errors.Is(err, helper.ErrGone), errors.Is(err, dirs.ErrLease):
+	case errors.Is(err, ErrBusy), errors.Is(err, errNoHelper), errors.Is(err, helper.ErrGone), errors.Is(err, dirs.ErrFenced):
 		// These, too, say nothing about the share.
 	default:
 		s.markUnavailable(nil, err)

@@ -55,7 +55,7 @@ func (s *shareConn) start(ctx context.Context, patient bool) (Helper, error) {
 		return nil, err
 	}
 	h, err := s.options.Start(helper.Options{
-		Path: s.path, NFS: s.mounts, Name: s.ref.Share.String(), Timeout: s.options.Timeout, Lease: s.options.Lease,
+		Path: s.path, NFS: s.mounts, Name: s.ref.Share.String(), Timeout: s.options.Timeout, Fence: s.options.Fence,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoHelper, err)

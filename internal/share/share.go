@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"sharevol.dev/sharevol/internal/fence"
 	"sharevol.dev/sharevol/internal/mount"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
@@ -106,8 +107,8 @@ type Options struct {
 	// ProbeEvery is how long after a share became unavailable it is tried again, 5 s when
 	// zero. Later times between two tries grow to six times that.
 	ProbeEvery time.Duration
-	// Lease bounds all steps on shares; nil if there is no lease.
-	Lease helper.Lease
+	// Fence bounds all steps on shares; nil if there is none.
+	Fence *fence.Fence
 	// OnRecovery, when not nil, is called each time that a share which had been set
 	// aside works again. It must not block.
 	OnRecovery func()

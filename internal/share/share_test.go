@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sharevol.dev/sharevol/internal/fence"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/share/helper/fakehelper"
@@ -231,9 +232,9 @@ func TestPremountedShares(t *testing.T) {
 
 // Another leader took over: no step, and no fault of the share.
 func TestALeaseThatRanOutStopsAllSteps(t *testing.T) {
-	f := newFixture(t, func(o *Options) { o.Lease = expired{} })
+	f := newFixture(t, func(o *Options) { o.Fence = &fence.Fence{} })
 	for range 2 {
-		if err := f.create(nfs, "pvc-1"); !errors.Is(err, dirs.ErrLease) || !errors.Is(err, ErrUntouched) {
+		if err := f.create(nfs, "pvc-1"); !errors.Is(err, dirs.ErrFenced) || !errors.Is(err, ErrUntouched) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -241,10 +242,6 @@ func TestALeaseThatRanOutStopsAllSteps(t *testing.T) {
 		t.Errorf("state %+v", f.state(t))
 	}
 }
-
-type expired struct{}
-
-func (expired) Until() time.Duration { return time.Nanosecond }
 
 func TestAHelperThatCannotBeStartedIsNoFaultOfTheShare(t *testing.T) {
 	f := newFixture(t, func(o *Options) {

@@ -36,8 +36,8 @@ func TestADirectoryThatExistsIsSomebodys(t *testing.T) {
 	}
 	// A crash between its record and the look at the directory proves nothing.
 	l := &lease{end: 2}
-	_, err := s.open(Options{Lease: l.check}).Create(ctx, create("data"))
-	is(t, err, ErrLease)
+	_, err := s.open(Options{Fence: l.check}).Create(ctx, create("data"))
+	is(t, err, ErrFenced)
 	if !s.recorded("data") {
 		t.Fatal("the crash came too early")
 	}
@@ -225,7 +225,7 @@ func TestAParentThatIsLeftOverMakesRoom(t *testing.T) {
 		s := newShare(t)
 		root := s.open(Options{})
 		l := &lease{end: step}
-		if _, err := s.open(Options{Lease: l.check}).Create(ctx, create("a/b")); err == nil {
+		if _, err := s.open(Options{Fence: l.check}).Create(ctx, create("a/b")); err == nil {
 			break
 		}
 		_, inTheWay := os.Lstat(s.in("a", "b"))

@@ -235,7 +235,7 @@ func uninterrupted(t *testing.T, sc scenario) (*share, int64) {
 	s := newShare(t)
 	prepare(s, sc)
 	l := &lease{}
-	must(t, sc.run(ctx, s.open(Options{Lease: l.check, Workers: 1})))
+	must(t, sc.run(ctx, s.open(Options{Fence: l.check, Workers: 1})))
 	if l.steps.Load() < 2 {
 		t.Fatalf("%d steps", l.steps.Load())
 	}
@@ -255,9 +255,9 @@ func prepare(s *share, sc scenario) {
 func stop(s *share, sc scenario, end int64) {
 	s.t.Helper()
 	l := &lease{end: end}
-	err := sc.run(ctx, s.open(Options{Lease: l.check, Workers: 1}))
+	err := sc.run(ctx, s.open(Options{Fence: l.check, Workers: 1}))
 	if err != nil {
-		is(s.t, err, ErrLease, errTestLease)
+		is(s.t, err, ErrFenced, errTestLease)
 	}
 	if end == 1 {
 		is(s.t, err, ErrUntouched)

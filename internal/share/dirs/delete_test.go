@@ -103,8 +103,8 @@ func TestDeleteResumesAndRenamesNothingAgain(t *testing.T) {
 	with(create("a"))(s, s.open(Options{}))
 	must(t, os.MkdirAll(s.in(folderName, trashName), 0o700))
 	l := &lease{end: 3}
-	err := s.open(Options{Lease: l.check}).Delete(ctx, create("a").target())
-	is(t, err, ErrLease)
+	err := s.open(Options{Fence: l.check}).Delete(ctx, create("a").target())
+	is(t, err, ErrFenced)
 	isNot(t, err, ErrUntouched)
 	s.lacks("a")
 	s.write("restored by hand", "a", "file")
@@ -164,7 +164,7 @@ func TestWhatIsRenamedIsWhatWasChecked(t *testing.T) {
 						want = clean(s.tree())
 					}
 				}}
-				err := leave.run(s.open(Options{Lease: l.check, Workers: 1}))
+				err := leave.run(s.open(Options{Fence: l.check, Workers: 1}))
 				says(t, err, "a was replaced")
 				isNot(t, err, ErrUntouched)
 				if got := clean(s.tree()); got != want {

@@ -24,8 +24,8 @@ var (
 	// ErrOtherShare says that the share has another id than it should have, or none
 	// where there should be one.
 	ErrOtherShare = errors.New("another share is in its place")
-	// ErrLease says that Options.Lease ended the call.
-	ErrLease = errors.New("the lease has run out")
+	// ErrFenced says that Options.Fence ended the call.
+	ErrFenced = errors.New("the lease has run out")
 )
 
 // errMoved says that what a step was about to work on has just moved: look again.
@@ -93,7 +93,7 @@ func isNotEmpty(err error) bool    { return errors.Is(err, unix.ENOTEMPTY) || er
 
 // isEnded says that the call is to stop, which is no fault of the share.
 func isEnded(err error) bool {
-	return errors.Is(err, ErrLease) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, ErrFenced) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // stepError says what failed where, and what can be done about it. What is no bare

@@ -31,7 +31,7 @@ func TestForeignARecordThatIsLostAtAnyStep(t *testing.T) {
 							_ = os.Remove(s.in(folderName, ownersName, recordName("a/b")))
 						}
 					}}
-					first := run(ctx, s.open(Options{Lease: l.check, Workers: 1}))
+					first := run(ctx, s.open(Options{Fence: l.check, Workers: 1}))
 					for range 2 {
 						must(t, run(ctx, s.open(Options{})))
 					}
@@ -135,7 +135,7 @@ func TestForeignWhosePlaceIsTaken(t *testing.T) {
 	theirs(s, "a/b")
 	for end := int64(1); ; end++ {
 		l := &lease{end: end}
-		_ = s.open(Options{Lease: l.check}).Delete(ctx, foreign("a/b", "one"))
+		_ = s.open(Options{Fence: l.check}).Delete(ctx, foreign("a/b", "one"))
 		if _, err := os.Lstat(s.in(folderName, ownersName, leftName("a/b", owner("one")))); err == nil {
 			break
 		}

@@ -181,7 +181,7 @@ func TestForeignVolumeAndANewOneMeetAtAnyStep(t *testing.T) {
 					tried, createErr = true, newCreate(s.open(Options{}), other)
 				}
 			}}
-			err := s.open(Options{Lease: l.check}).Delete(ctx, foreign("a", "one"))
+			err := s.open(Options{Fence: l.check}).Delete(ctx, foreign("a", "one"))
 			if _, statErr := os.Stat(s.in(sub)); tried && createErr == nil && statErr != nil {
 				t.Errorf("%s at step %d is served and has no directory: %v", sub, step, err)
 			}

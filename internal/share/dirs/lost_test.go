@@ -57,7 +57,7 @@ func TestALateUnlinkBeforeAnEnd(t *testing.T) {
 	s := newShare(t)
 	l := &lease{end: 4}
 	prepare(s, scenario{})
-	is(t, doCreate(create("a"))(ctx, s.open(Options{Lease: l.check})), ErrLease)
+	is(t, doCreate(create("a"))(ctx, s.open(Options{Fence: l.check})), ErrFenced)
 	s.lose("a")
 	before := s.tree()
 	for _, want := range []Create{other("a"), retained("a", "pvc-r")} {
@@ -105,7 +105,7 @@ func TestARecordThatIsLostAtAnyStep(t *testing.T) {
 							_ = os.Remove(s.in(folderName, ownersName, recordName("a/b/c")))
 						}
 					}}
-					first := sc.run(ctx, s.open(Options{Lease: l.check, Workers: 1}))
+					first := sc.run(ctx, s.open(Options{Fence: l.check, Workers: 1}))
 					if err := sc.run(ctx, s.open(Options{})); err != nil {
 						t.Errorf("repeated: %v", err)
 					}
@@ -129,7 +129,7 @@ func TestALostRecordIsSweptToo(t *testing.T) {
 			prepare(s, scenario{})
 			before := s.tree()
 			l := &lease{end: end}
-			_ = doCreate(want)(ctx, s.open(Options{Lease: l.check}))
+			_ = doCreate(want)(ctx, s.open(Options{Fence: l.check}))
 			if got := entries(s, folderName, ownersName); !strings.Contains(fmt.Sprint(got), markName("a/b", want.Owner)) {
 				continue
 			}
@@ -165,7 +165,7 @@ func TestALostRecordOfWhatIsInTheTrash(t *testing.T) {
 		root := s.open(Options{})
 		prepare(s, scenario{before: with(create("a"))})
 		l := &lease{end: end}
-		is(t, s.open(Options{Lease: l.check, Workers: 1}).Delete(ctx, create("a").target()), ErrLease)
+		is(t, s.open(Options{Fence: l.check, Workers: 1}).Delete(ctx, create("a").target()), ErrFenced)
 		s.lose("a")
 		must(t, newCreate(root, other("a")))
 		s.write("other's", "a", "file")
@@ -192,7 +192,7 @@ func TestWhoHasThePlaceOfALostRecord(t *testing.T) {
 			s.write("x", "a", "file")
 			s.lose("a")
 			l := &lease{end: 2} // another one tries
-			is(t, doCreate(other("a"))(ctx, s.open(Options{Lease: l.check})), ErrLease)
+			is(t, doCreate(other("a"))(ctx, s.open(Options{Fence: l.check})), ErrFenced)
 			err := leave(ctx, root)
 			is(t, err, ErrConflict, ErrUntouched)
 			isNot(t, err, ErrTaken)

@@ -224,7 +224,7 @@ func TestTwoCallsMeetAtAnyStep(t *testing.T) {
 						b = m.b(t, s, rootB)
 					}
 				}}
-				a := m.a(ctx, s.open(Options{Lease: l.check, Workers: 1}))
+				a := m.a(ctx, s.open(Options{Fence: l.check, Workers: 1}))
 				if !met {
 					t.Fatalf("step %d of %d did not happen", step, steps)
 				}

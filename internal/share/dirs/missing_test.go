@@ -37,7 +37,7 @@ func TestARetainedDirectoryThatIsBeingMade(t *testing.T) {
 		s := newShare(t)
 		prepare(s, scenario{})
 		l := &lease{end: step}
-		is(t, doCreate(retained("a", "pvc-x"))(ctx, s.open(Options{Lease: l.check})), ErrLease)
+		is(t, doCreate(retained("a", "pvc-x"))(ctx, s.open(Options{Fence: l.check})), ErrFenced)
 		err := newCreate(s.open(Options{}), retained("a", "pvc-y"))
 		is(t, err, ErrUntouched)
 		isNot(t, err, ErrConflict)

@@ -75,11 +75,11 @@ func TestAVolumeOnAnotherFileSystem(t *testing.T) {
 	}
 	for end := int64(2); ; end++ {
 		l := &lease{end: end}
-		err := s.open(Options{Lease: l.check, Workers: 1}).Delete(ctx, want.target())
+		err := s.open(Options{Fence: l.check, Workers: 1}).Delete(ctx, want.target())
 		if err == nil {
 			break
 		}
-		is(t, err, ErrLease)
+		is(t, err, ErrFenced)
 	}
 	s.lacks("other", "ns")
 	if got := entries(s, folderName, ownersName); len(got) > 0 {

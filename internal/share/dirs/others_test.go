@@ -74,7 +74,7 @@ func TestAParentThatMayNotBePassed(t *testing.T) {
 			}
 			// A crash has left its record.
 			l := &lease{end: 2}
-			is(t, doCreate(want)(ctx, s.open(Options{Lease: l.check})), ErrLease)
+			is(t, doCreate(want)(ctx, s.open(Options{Fence: l.check})), ErrFenced)
 			if !s.recorded(sub) {
 				t.Fatal("the crash came too early")
 			}

@@ -112,7 +112,7 @@ func TestAnotherShareThatComesWhileAVolumeIsMade(t *testing.T) {
 				must(t, os.MkdirAll(s.in("a", folderName), 0o700))
 			}
 		}}
-		if err := newCreate(s.open(Options{Lease: l.check}), create("a/b/c")); above {
+		if err := newCreate(s.open(Options{Fence: l.check}), create("a/b/c")); above {
 			is(t, err, ErrConflict, ErrUntouched)
 			s.lacks("a", "b")
 		}
@@ -136,7 +136,7 @@ func TestASharevolInsideAVolumeIsData(t *testing.T) {
 	s.lacks("a")
 	s.lacks("b")
 	l := &lease{end: 2}
-	is(t, s.open(Options{Lease: l.check}).Delete(ctx, create("c").target()), ErrLease)
+	is(t, s.open(Options{Fence: l.check}).Delete(ctx, create("c").target()), ErrFenced)
 	s.write("x", folderName, trashName, "pvc-c", folderName, "id")
 	must(t, root.Delete(ctx, create("c").target()))
 	if left := entries(s, folderName, trashName); len(left) > 0 {

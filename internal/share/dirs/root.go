@@ -13,10 +13,10 @@ import (
 
 // Options of a Root. The zero value works.
 type Options struct {
-	// Lease is asked before each step that changes the share. Its error ends the
-	// call there, and ErrLease matches what the call returns. It is called by
+	// Fence is asked before each step that changes the share. Its error ends the
+	// call there, and ErrFenced matches what the call returns. It is called by
 	// several goroutines at once. nil never ends anything.
-	Lease func() error
+	Fence func() error
 	// Workers is how many directories are emptied at a time: 12 when zero. The volumes
 	// that are being removed share them, so that a server's other clients, and creations,
 	// do not wait behind all of them; each volume has one at least.
@@ -43,8 +43,8 @@ type Root struct {
 
 // Open opens the share root at path, which must be a directory and no link.
 func Open(path string, options Options) (*Root, error) {
-	if options.Lease == nil {
-		options.Lease = func() error { return nil }
+	if options.Fence == nil {
+		options.Fence = func() error { return nil }
 	}
 	if options.Workers <= 0 {
 		options.Workers = 12
@@ -159,8 +159,8 @@ func (r *Root) permit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := r.options.Lease(); err != nil {
-		return fmt.Errorf("%w: %w", ErrLease, err)
+	if err := r.options.Fence(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFenced, err)
 	}
 	return nil
 }

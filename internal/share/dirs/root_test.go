@@ -33,7 +33,7 @@ func TestClose(t *testing.T) {
 	with(create("a"))(s, s.open(Options{}))
 	var root *Root
 	var once sync.Once
-	root = s.open(Options{Lease: func() error {
+	root = s.open(Options{Fence: func() error {
 		once.Do(func() {
 			must(t, root.Close())
 			is(t, root.Probe(ctx), os.ErrClosed, ErrUntouched)

@@ -22,7 +22,7 @@ func ask(volumes ...volume.SubDir) Survey {
 
 func (s *share) survey(ask Survey) Surveyed {
 	s.t.Helper()
-	found, err := s.open(Options{Lease: func() error { return errTestLease }}).Survey(ctx, ask)
+	found, err := s.open(Options{Fence: func() error { return errTestLease }}).Survey(ctx, ask)
 	must(s.t, err)
 	return found
 }

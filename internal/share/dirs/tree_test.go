@@ -86,7 +86,7 @@ func TestRemoveOfManyDeepTrees(t *testing.T) {
 		}
 	}}
 	var one sync.Mutex
-	must(t, remove(ctx, Options{Workers: 4, Lease: func() error {
+	must(t, remove(ctx, Options{Workers: 4, Fence: func() error {
 		one.Lock()
 		defer one.Unlock()
 		return l.check()
@@ -174,7 +174,7 @@ func atOnce(s *share, workers, others, want int, path func(i int) string) int {
 	var now, most atomic.Int64
 	full := make(chan struct{})
 	var once sync.Once
-	root := s.open(Options{Workers: workers, Lease: func() error {
+	root := s.open(Options{Workers: workers, Fence: func() error {
 		n := now.Add(1)
 		defer now.Add(-1)
 		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
@@ -210,7 +210,7 @@ func TestRemoveStopsAndResumes(t *testing.T) {
 	for range 5 {
 		ended, cancel := context.WithCancel(ctx)
 		var steps atomic.Int64
-		err := remove(ended, Options{Lease: func() error {
+		err := remove(ended, Options{Fence: func() error {
 			if steps.Add(1) == 50 {
 				cancel()
 			}
@@ -255,7 +255,7 @@ func TestAllThatCanBeRemovedIs(t *testing.T) {
 		}
 		return nil
 	}
-	err := remove(ctx, Options{Workers: 1, Lease: refill})
+	err := remove(ctx, Options{Workers: 1, Fence: refill})
 	says(t, err, "rmdir .sharevol/trash/pvc-a/busy", "; and 3 more")
 	if n := strings.Count(err.Error(), "rmdir"); n != maxShown {
 		t.Errorf("%d failures in %v", n, err)

@@ -150,16 +150,16 @@ func (echo) Probe(context.Context) error { return nil }
 type counting struct {
 	helper.Work
 	path  string
-	lease func() error
+	fence func() error
 }
 
-func openCounting(path string, _ bool, lease func() error) (helper.Work, error) {
-	return counting{path: path, lease: lease}, nil
+func openCounting(path string, _ bool, fence func() error) (helper.Work, error) {
+	return counting{path: path, fence: fence}, nil
 }
 
 func (c counting) Run(ctx context.Context, name string, _ json.RawMessage) (any, error) {
 	for n := 1; name == operation.Delete.Name; n++ {
-		if err := errors.Join(c.lease(), ctx.Err()); err != nil {
+		if err := errors.Join(c.fence(), ctx.Err()); err != nil {
 			return nil, err
 		}
 		if err := os.WriteFile(filepath.Join(c.path, "steps"), []byte(strconv.Itoa(n)), 0o600); err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sharevol.dev/sharevol/internal/fence"
 	"sharevol.dev/sharevol/internal/process"
 )
 
@@ -22,6 +23,9 @@ const (
 	// endGrace is how long a helper may take to end by itself when it is told to.
 	// It waits for nothing then.
 	endGrace = 2 * time.Second
+	// fenceEvery is how often a helper at work is told the fence. A provisioner that is
+	// frozen tells nothing any more, and its helper stops when the last one is reached.
+	fenceEvery = time.Second
 	// patienceTicks divide Options.Timeout, so that a provisioner that was frozen
 	// itself reads the answers that have come before it calls them missing.
 	patienceTicks = 4
@@ -50,8 +54,8 @@ type Options struct {
 	Name string
 	// Timeout is how long an operation may go without progress, 30 s when zero.
 	Timeout time.Duration
-	// Lease bounds all steps; nil if there is no lease.
-	Lease Lease
+	// Fence bounds all steps; nil if there is none.
+	Fence *fence.Fence
 	// Command is the program and its first arguments, the running program and
 	// Argument when empty.
 	Command []string
@@ -213,12 +217,12 @@ func (p *Process) deliver(r reply) error {
 	return nil
 }
 
-// renew tells a helper at work the lease.
+// renew tells a helper at work the fence.
 func (p *Process) renew() {
-	if p.options.Lease == nil {
+	if p.options.Fence == nil {
 		return
 	}
-	ticker := time.NewTicker(leaseEvery)
+	ticker := time.NewTicker(fenceEvery)
 	defer ticker.Stop()
 	for {
 		select {
@@ -237,14 +241,14 @@ func (p *Process) renew() {
 	}
 }
 
-// send sends r with the lease as it is now. What can't be sent fails the process.
+// send sends r with the fence as it is now. What can't be sent fails the process.
 func (p *Process) send(r request) {
 	err := func() error {
 		p.sending.Lock()
 		defer p.sending.Unlock()
-		if p.options.Lease != nil {
-			until := p.options.Lease.Until()
-			r.Lease = &until
+		if p.options.Fence != nil {
+			until := p.options.Fence.Until()
+			r.Fence = &until
 		}
 		// It reads at all times, unless something stopped it.
 		if err := p.stdin.SetWriteDeadline(time.Now().Add(p.options.Timeout)); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sharevol.dev/sharevol/internal/fence"
 	"sharevol.dev/sharevol/internal/share/dirs"
 )
 
@@ -23,9 +24,9 @@ const progressEvery = 100 * time.Millisecond
 const nfsMagic = 0x6969
 
 // Opener opens the share that shows at path for Serve. With nfs, anything but an NFS
-// mount there must be an error. The Work calls lease before each step and takes the
+// mount there must be an error. The Work asks the fence before each step and takes the
 // step only if that returns nil.
-type Opener func(path string, nfs bool, lease func() error) (Work, error)
+type Opener func(path string, nfs bool, fence func() error) (Work, error)
 
 // Main is the program as a helper. It returns when stdin ends, without waiting for
 // operations: the caller must exit then, which ends those as well that hang.
@@ -35,13 +36,13 @@ func Main(stdin io.Reader, stdout io.Writer) error {
 	return Serve(stdin, stdout, openDirs)
 }
 
-func openDirs(path string, nfs bool, lease func() error) (Work, error) {
+func openDirs(path string, nfs bool, fence func() error) (Work, error) {
 	// Looked at before and after: what is opened in between is the mount as well,
 	// and no local directory that shows when somebody unmounts it.
 	if err := checkMount(path, nfs); err != nil {
 		return nil, err
 	}
-	root, err := dirs.Open(path, dirs.Options{Lease: lease})
+	root, err := dirs.Open(path, dirs.Options{Fence: fence})
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func checkMount(path string, nfs bool) error {
 func Serve(stdin io.Reader, stdout io.Writer, open Opener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s := &server{open: open, encoder: json.NewEncoder(stdout), cancels: map[uint64]context.CancelFunc{}}
+	s := &server{open: open, fence: fence.Unfenced(), encoder: json.NewEncoder(stdout), cancels: map[uint64]context.CancelFunc{}}
 	decoder := json.NewDecoder(stdin)
 	for {
 		var r request
@@ -79,14 +80,14 @@ func Serve(stdin io.Reader, stdout io.Writer, open Opener) error {
 		} else if err != nil {
 			return fmt.Errorf("read a request: %w", err)
 		}
-		if r.Lease != nil {
-			s.leash.until.Store(r.Lease)
+		if r.Fence != nil {
+			s.fence.Follow(*r.Fence)
 		}
 		if r.Cancel != 0 {
 			s.cancel(r.Cancel)
 		}
 		if r.Op != "" {
-			// Nothing here may block: the lease and the end must always be seen.
+			// Nothing here may block: the fence and the end must always be seen.
 			ctx, cancel := context.WithCancel(ctx)
 			s.mu.Lock()
 			s.cancels[r.ID] = cancel
@@ -98,7 +99,7 @@ func Serve(stdin io.Reader, stdout io.Writer, open Opener) error {
 
 type server struct {
 	open  Opener
-	leash leash
+	fence *fence.Fence // never ends until it is told
 
 	sending sync.Mutex // guards encoder
 	encoder *json.Encoder
@@ -178,7 +179,7 @@ func (s *server) openShare(args json.RawMessage) error {
 	if err := json.Unmarshal(args, &a); err != nil {
 		return err
 	}
-	work, err := s.open(a.Path, a.NFS, s.leash.check)
+	work, err := s.open(a.Path, a.NFS, s.fence.Check)
 	if err != nil {
 		return err
 	}

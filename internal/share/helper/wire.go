@@ -21,14 +21,14 @@ const (
 const maxFrame = 32 << 20
 
 // request is a frame to the helper: an operation to begin, one to cancel, or
-// neither, which only renews the lease.
+// neither, which only moves the fence.
 type request struct {
 	ID     uint64          `json:"id,omitempty"`
 	Op     string          `json:"op,omitempty"`
 	Args   json.RawMessage `json:"args,omitempty"`
 	Cancel uint64          `json:"cancel,omitempty"` // the ID of a request before
-	// Lease is what Lease.Until returned, in nanoseconds; missing if there is no lease.
-	Lease *time.Duration `json:"lease,omitempty"`
+	// Fence is what Fence.Until returned, in nanoseconds; missing if there is no fence.
+	Fence *time.Duration `json:"fence,omitempty"`
 }
 
 // openArgs are the arguments of the first operation of a helper.
@@ -59,7 +59,7 @@ var kinds = map[string]error{
 	"conflict":   dirs.ErrConflict,
 	"taken":      dirs.ErrTaken,
 	"otherShare": dirs.ErrOtherShare,
-	"lease":      dirs.ErrLease,
+	"fenced":     dirs.ErrFenced,
 	"stale":      ErrStale,
 	"canceled":   context.Canceled,
 	"deadline":   context.DeadlineExceeded,

@@ -84,8 +84,8 @@ var failures = []error{
 	dirs.ErrUntouched,
 	fmt.Errorf("%w: somebody's data", dirs.ErrConflict),
 	fmt.Errorf("%w: it is x", dirs.ErrOtherShare),
-	fmt.Errorf("%w: long ago", dirs.ErrLease),
-	fmt.Errorf("%w: %w", dirs.ErrUntouched, dirs.ErrLease),
+	fmt.Errorf("%w: long ago", dirs.ErrFenced),
+	fmt.Errorf("%w: %w", dirs.ErrUntouched, dirs.ErrFenced),
 	errors.Join(errors.New("first"), fmt.Errorf("second: %w", &os.PathError{Op: "mkdir", Path: "x", Err: unix.EDQUOT})),
 	&os.PathError{Op: "open", Path: "x", Err: unix.ENOENT},
 	&os.LinkError{Op: "rename", Old: "x", New: "y", Err: unix.EXDEV},
@@ -96,7 +96,7 @@ var failures = []error{
 // What an error matches and says is the same on both sides.
 func TestErrorsCross(t *testing.T) {
 	targets := []error{
-		dirs.ErrUntouched, dirs.ErrConflict, dirs.ErrTaken, dirs.ErrOtherShare, dirs.ErrLease, helper.ErrStale, helper.ErrNoAnswer, helper.ErrGone,
+		dirs.ErrUntouched, dirs.ErrConflict, dirs.ErrTaken, dirs.ErrOtherShare, dirs.ErrFenced, helper.ErrStale, helper.ErrNoAnswer, helper.ErrGone,
 		context.Canceled, context.DeadlineExceeded, unix.EDQUOT, unix.ENOENT, unix.EXDEV, unix.EIO, fs.ErrNotExist, fs.ErrPermission,
 	}
 	p, _ := open(t, helper.Options{Command: command("echo-helper")})
@@ -115,7 +115,7 @@ func TestErrorsCross(t *testing.T) {
 
 // Whatever comes in, the server neither panics nor hangs.
 func FuzzServe(f *testing.F) {
-	f.Add(`{"id":1,"op":"open","args":{"path":"/"},"lease":0}{"cancel":1}{"id":2,"op":"create","args":{"SubDir":"x"}}`)
+	f.Add(`{"id":1,"op":"open","args":{"path":"/"},"fence":0}{"cancel":1}{"id":2,"op":"create","args":{"SubDir":"x"}}`)
 	f.Add(`{"id":1,"op":"records","args":"x"}`)
 	f.Add(`{"id":-1}`)
 	f.Fuzz(func(_ *testing.T, stdin string) {

@@ -54,6 +54,7 @@ func TestEndToEnd(t *testing.T) {
 		{"MainJob", w.testMainJob},
 		{"TwoClaimsAtOnce", w.testTwoClaimsAtOnce},
 		{"Retain", w.testRetain},
+		{"PolicyChanges", w.testPolicyChanges},
 		{"VolumeDeletedFirst", w.testVolumeDeletedFirst},
 		{"EveryParameter", w.testEveryParameter},
 		{"OneDirectory", w.testOneDirectory},

@@ -3,9 +3,11 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"sharevol.dev/sharevol/internal/testbed/guest"
 	"sharevol.dev/sharevol/internal/testbed/scene"
@@ -123,6 +126,40 @@ func (w world) testRetain(t *testing.T) {
 	w.remove(t, "kept", pv)
 	if got := read(t, file); got != "precious" {
 		t.Errorf("kept %q", got)
+	}
+}
+
+// A volume that is to be kept by now loses the finalizer, and outlives its claim with its
+// data. One that is to go again goes.
+func (w world) testPolicyChanges(t *testing.T) {
+	w.claim(t, "changing", "sharevol", nil)
+	pv := w.bound(t, "changing")
+	check(t, os.WriteFile(filepath.Join(w.Dir(pv), "data"), nil, 0o600))
+	policy := func(policy corev1.PersistentVolumeReclaimPolicy) {
+		patch := fmt.Appendf(nil, `{"spec":{"persistentVolumeReclaimPolicy":%q}}`, policy)
+		_, err := w.client.CoreV1().PersistentVolumes().Patch(t.Context(), pv.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+		check(t, err)
+	}
+	until := func(what string, is func(*corev1.PersistentVolume) bool) {
+		check(t, guest.WaitFor(t.Context(), what, 200*time.Millisecond, func(ctx context.Context) (bool, string, error) {
+			live, err := w.client.CoreV1().PersistentVolumes().Get(ctx, pv.Name, metav1.GetOptions{})
+			return err == nil && is(live), fmt.Sprint(live.Finalizers, live.Status.Phase, err), nil
+		}))
+	}
+	finalized := func(live *corev1.PersistentVolume) bool {
+		return slices.Contains(live.Finalizers, "external-provisioner.volume.kubernetes.io/finalizer")
+	}
+	policy(corev1.PersistentVolumeReclaimRetain)
+	until("the finalizer to go", func(live *corev1.PersistentVolume) bool { return !finalized(live) })
+	check(t, w.DeleteClaim(t.Context(), "changing"))
+	until("the release", func(live *corev1.PersistentVolume) bool { return live.Status.Phase == corev1.VolumeReleased })
+	if !exists(t, w.Dir(pv)) {
+		t.Error("the directory of a volume that is to be kept is gone")
+	}
+	policy(corev1.PersistentVolumeReclaimDelete)
+	check(t, w.VolumeGone(t.Context(), pv.Name))
+	if exists(t, w.Dir(pv)) {
+		t.Error("the directory is still there")
 	}
 }
 

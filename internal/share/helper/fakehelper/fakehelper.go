@@ -77,14 +77,14 @@ type work struct {
 	staleBefore bool
 }
 
-func open(path string, _ bool, lease func() error) (helper.Work, error) {
+func open(path string, _ bool, fence func() error) (helper.Work, error) {
 	if err := hang(filepath.Join(path, Hang)); err != nil {
 		return nil, err
 	}
 	if exists(path, StaleMount) {
 		return nil, &os.PathError{Op: "open", Path: path, Err: unix.ESTALE}
 	}
-	root, err := dirs.Open(path, dirs.Options{Lease: lease})
+	root, err := dirs.Open(path, dirs.Options{Fence: fence})
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,6 @@
-package election
+// Package fence says until when this process may change anything: the write fence that the
+// election moves, and that every writer asks.
+package fence
 
 import (
 	"errors"
@@ -20,22 +22,27 @@ var ErrLost = errors.New("lease not held")
 // Every renewal moves the point on. Once it has passed it stays where it is:
 // another process may have written since, so a Fence serves one Run and the
 // program ends with it. The zero Fence is that of a process which was not elected
-// yet. All methods may be called concurrently, and none blocks.
+// yet; a nil one never ends. All methods may be called concurrently, and none blocks.
 type Fence struct {
+	// Clock is BootTime when nil; tests have their own.
+	Clock func() time.Duration
+
 	mu    sync.Mutex
 	until time.Duration // 0: never had
 	ended string        // why it is over before its time; empty when it is not
 
-	clock func() time.Duration // for tests; bootTime when nil
 }
 
 // Unfenced returns the Fence of a program that runs without an election: it may
-// write until Expire.
+// write until Revoke.
 func Unfenced() *Fence { return &Fence{until: math.MaxInt64} }
 
 // Until returns the point on CLOCK_BOOTTIME until which this process may write,
 // math.MaxInt64 for ever, or 0 if it never had the lease.
 func (f *Fence) Until() time.Duration {
+	if f == nil {
+		return math.MaxInt64
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.until
@@ -44,9 +51,12 @@ func (f *Fence) Until() time.Duration {
 // Check returns nil as long as this process may write, and otherwise an error that
 // matches ErrLost and says since when not.
 func (f *Fence) Check() error {
+	if f == nil {
+		return nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := f.now()
+	now := f.Now()
 	switch ago := (now - f.until).Round(time.Millisecond); {
 	case now < f.until:
 		return nil
@@ -59,53 +69,61 @@ func (f *Fence) Check() error {
 	}
 }
 
-// Expire ends the right to write now and for good.
-func (f *Fence) Expire() { f.end("given up") }
-
-func (f *Fence) end(why string) {
+// Revoke ends the right to write now and for good; Check says why.
+func (f *Fence) Revoke(why string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := f.now()
-	if f.isOver(now) {
+	now := f.Now()
+	if f.isExpired(now) {
 		return // what ended it first is what counts
 	}
 	f.ended, f.until = why, min(f.until, now)
 }
 
-// held reports whether this process had the lease at any time.
-func (f *Fence) held() bool { return f.Until() != 0 }
+// EverHeld reports whether this process had the lease at any time.
+func (f *Fence) EverHeld() bool { return f.Until() != 0 }
 
-// over reports whether there was a right to write which has ended.
-func (f *Fence) over() bool {
+// Expired reports whether there was a right to write which has ended.
+func (f *Fence) Expired() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.isOver(f.now())
+	return f.isExpired(f.Now())
 }
 
-func (f *Fence) isOver(now time.Duration) bool {
+func (f *Fence) isExpired(now time.Duration) bool {
 	return f.ended != "" || f.until != 0 && now >= f.until
 }
 
-// extend moves the fence to length after start, a point that has passed. It reports
+// Extend moves the fence to length after start, a point that has passed. It reports
 // whether this process may write now.
-func (f *Fence) extend(start, length time.Duration) bool {
+func (f *Fence) Extend(start, length time.Duration) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.isOver(f.now()) {
+	if f.isExpired(f.Now()) {
 		return false
 	}
 	f.until = max(f.until, start+length)
-	return f.now() < f.until
+	return f.Now() < f.until
 }
 
-func (f *Fence) now() time.Duration {
-	if f.clock != nil {
-		return f.clock()
+// Follow sets the fence to what Until returned in the process whose helper this one is. It
+// may go back, too.
+func (f *Fence) Follow(until time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.until = until
+}
+
+// Now returns the time on the fence's clock.
+func (f *Fence) Now() time.Duration {
+	if f.Clock != nil {
+		return f.Clock()
 	}
-	return bootTime()
+	return BootTime()
 }
 
-func bootTime() time.Duration {
+// BootTime returns the time on CLOCK_BOOTTIME.
+func BootTime() time.Duration {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
 		return math.MaxInt64 // no kernel since 2.6.39 lacks this clock; without it nobody may write

@@ -7,36 +7,26 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"sharevol.dev/sharevol/internal/fence"
 	"sharevol.dev/sharevol/internal/share/dirs"
 	"sharevol.dev/sharevol/internal/share/helper"
 	"sharevol.dev/sharevol/internal/share/helper/fakehelper"
 )
 
-func bootTime() time.Duration {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		panic(err)
-	}
-	return time.Duration(now.Nano())
-}
+// lease is a fence that a test moves.
+type lease struct{ fence.Fence }
 
-// lease is one that ends at a fixed point.
-type lease struct{ until atomic.Int64 }
-
-func (l *lease) Until() time.Duration { return time.Duration(l.until.Load()) }
-
-func (l *lease) renew(left time.Duration) { l.until.Store(int64(bootTime() + left)) }
+func (l *lease) renew(left time.Duration) { l.Follow(fence.BootTime() + left) }
 
 func TestNoStepWithoutALease(t *testing.T) {
 	held := &lease{}
-	p, _ := open(t, helper.Options{Lease: held})
-	if _, err := p.Create(ctx, create("pvc-1")); !errors.Is(err, dirs.ErrLease) || !errors.Is(err, dirs.ErrUntouched) {
+	p, _ := open(t, helper.Options{Fence: &held.Fence})
+	if _, err := p.Create(ctx, create("pvc-1")); !errors.Is(err, dirs.ErrFenced) || !errors.Is(err, dirs.ErrUntouched) {
 		t.Errorf("before the first lease: %v", err)
 	}
 	held.renew(time.Minute)
@@ -44,7 +34,7 @@ func TestNoStepWithoutALease(t *testing.T) {
 		t.Error(err)
 	}
 	held.renew(-time.Millisecond)
-	if _, err := p.Create(ctx, create("pvc-2")); !errors.Is(err, dirs.ErrLease) || !errors.Is(err, dirs.ErrUntouched) {
+	if _, err := p.Create(ctx, create("pvc-2")); !errors.Is(err, dirs.ErrFenced) || !errors.Is(err, dirs.ErrUntouched) {
 		t.Errorf("after it ran out: %v", err)
 	}
 }
@@ -53,7 +43,7 @@ func TestNoStepWithoutALease(t *testing.T) {
 func TestTheLeaseReachesARunningOperation(t *testing.T) {
 	held := &lease{}
 	held.renew(2500 * time.Millisecond)
-	p, _ := open(t, helper.Options{Command: command("counting-helper"), Lease: held})
+	p, _ := open(t, helper.Options{Command: command("counting-helper"), Fence: &held.Fence})
 	running := inBackground(func() error { return p.Delete(ctx, dirs.Target{}) })
 	time.Sleep(time.Second)
 	held.renew(3500 * time.Millisecond)
@@ -62,8 +52,8 @@ func TestTheLeaseReachesARunningOperation(t *testing.T) {
 		t.Fatalf("it was not told the new lease: %v", err)
 	case <-time.After(2500 * time.Millisecond):
 	}
-	if err := <-running; err == nil || !strings.Contains(err.Error(), "ended") || held.Until() > bootTime() {
-		t.Errorf("with %v left: %v", held.Until()-bootTime(), err)
+	if err := <-running; err == nil || !strings.Contains(err.Error(), "ran out") || held.Until() > fence.BootTime() {
+		t.Errorf("with %v left: %v", held.Until()-fence.BootTime(), err)
 	}
 }
 
@@ -72,7 +62,7 @@ func TestTheLeaseReachesARunningOperation(t *testing.T) {
 func parent() error {
 	held := &lease{}
 	held.renew(2 * time.Second)
-	started, err := helper.Start(helper.Options{Command: command(os.Args[2]), Path: os.Args[3], Lease: held})
+	started, err := helper.Start(helper.Options{Command: command(os.Args[2]), Path: os.Args[3], Fence: &held.Fence})
 	if err != nil {
 		return err
 	}
