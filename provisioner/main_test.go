@@ -90,7 +90,7 @@ func TestReady(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	p.fence = fence.Unfenced()
-	if err := p.ready(ctx); err == nil || !strings.Contains(err.Error(), "waits for the API server") {
+	if err := p.ready(ctx); err == nil || !strings.Contains(err.Error(), "waiting for the UID") {
 		t.Errorf("a leader that does not serve yet: %v", err)
 	}
 	p.serving.Store(true)

@@ -129,7 +129,7 @@ func (p *program) ready(ctx context.Context) error {
 	}
 	switch leads, serves := p.fence.Check(), p.serving.Load(); {
 	case leads == nil && !serves:
-		return errors.New("leads, and waits for the API server to tell which cluster this is")
+		return errors.New("leading, but waiting for the UID of namespace kube-system")
 	case leads != nil && serves:
 		return leads
 	}
@@ -150,7 +150,7 @@ func (p *program) work(ctx context.Context) error {
 		Identity:  identity(),
 		Fence:     p.fence,
 		OnNewLeader: func(identity string) {
-			klog.InfoS("There is a new leader", "leader", identity, "lease", klog.KRef(p.config.LeaseNamespace, p.config.LeaseName))
+			klog.InfoS("New leader elected", "leader", identity, "lease", klog.KRef(p.config.LeaseNamespace, p.config.LeaseName))
 		},
 	}
 	return untilStopped(func(lead func(context.Context) error) error { return election.Run(ctx, options, lead) }, p.lead)
@@ -179,7 +179,7 @@ func untilStopped(elect func(lead func(context.Context) error) error, lead func(
 // lead provisions and deletes until ctx ends.
 func (p *program) lead(ctx context.Context) error {
 	var clusterID string
-	err := p.untilAnswered(ctx, "Waiting for the API server to tell which cluster this is", func(ctx context.Context) (err error) {
+	err := p.untilAnswered(ctx, "Waiting for the UID of namespace kube-system", func(ctx context.Context) (err error) {
 		clusterID, err = kubeclient.ClusterID(ctx, p.clients.work)
 		return err
 	})
@@ -231,7 +231,7 @@ func (p *program) stop(provisioner *provision.Provisioner) error {
 // more. It is an error if one is: two would serve each claim.
 func (p *program) alone(ctx context.Context) error {
 	var incumbent error
-	err := p.untilAnswered(ctx, "Waiting for the API server to tell whether an adopted provisioner still works", func(ctx context.Context) error {
+	err := p.untilAnswered(ctx, "Waiting for the API server's answer whether an adopted provisioner still runs", func(ctx context.Context) error {
 		err := election.CheckIncumbents(ctx, p.clients.work, 0, election.Locks{Namespace: p.config.AdoptNamespace, Names: p.config.Adopted.locks()})
 		if errors.Is(err, election.ErrIncumbent) || apierrors.IsForbidden(err) {
 			incumbent, err = err, nil

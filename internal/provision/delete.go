@@ -168,12 +168,12 @@ func (p *Provisioner) dispose(ctx context.Context, policy volume.OnDelete, ref s
 	}
 	switch {
 	case errors.Is(err, dirs.ErrTaken):
-		// The last attempt got to its end, but the volume could not be told so, and
-		// somebody has waited for the place: a claim of another cluster.
-		klog.FromContext(ctx).Info("Nothing is left of the volume; its place is another one's now", "reason", err.Error())
+		// The last attempt removed the directory, but did not get to delete the PersistentVolume,
+		// and a claim of another cluster has taken the place since.
+		klog.FromContext(ctx).Info("Volume directory already deleted; another volume has its place now", "reason", err.Error())
 		return nil
 	case err == nil && archive != "":
-		klog.FromContext(ctx).V(2).Info("Moved the volume directory aside", "archive", archive)
+		klog.FromContext(ctx).V(2).Info("Volume directory archived", "archive", archive)
 	}
 	return err
 }
@@ -243,7 +243,7 @@ func (p *Provisioner) noteGone(ctx context.Context, pv *v1.PersistentVolume) (no
 	case apierrors.IsNotFound(err):
 		return nil, ErrGone
 	case err != nil && !errors.Is(err, ErrGone):
-		err = fmt.Errorf("the directory is gone, but the volume could not be told so: %w", err)
+		err = fmt.Errorf("directory deleted, but updating the PersistentVolume failed: %w", err)
 	}
 	return noted, err
 }

@@ -95,7 +95,7 @@ func TestForeignVolumeThatCantBeToldIsDeletedOnce(t *testing.T) {
 		return true, nil, errors.New("a webhook says no")
 	})
 	refused := func() {
-		if err := done(theirs.Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), "could not be told so") {
+		if err := done(theirs.Delete(ctx, pv)); err == nil || !strings.Contains(err.Error(), "updating the PersistentVolume failed") {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -48,7 +48,7 @@ func checkClaim(claim *v1.PersistentVolumeClaim) field.ErrorList {
 	var errs field.ErrorList
 	spec := field.NewPath("claim", "spec")
 	if claim.Spec.Selector != nil {
-		errs = append(errs, field.Forbidden(spec.Child("selector"), "a provisioned volume has no labels to select"))
+		errs = append(errs, field.Forbidden(spec.Child("selector"), "selectors are not supported for dynamic provisioning"))
 	}
 	if claim.Spec.DataSource != nil {
 		errs = append(errs, field.Forbidden(spec.Child("dataSource"), "volumes can't be made from snapshots or other volumes"))

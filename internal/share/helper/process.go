@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sharevol.dev/sharevol/internal/fault"
 	"sharevol.dev/sharevol/internal/fence"
 	"sharevol.dev/sharevol/internal/process"
 )
@@ -31,16 +32,9 @@ const (
 	patienceTicks = 4
 )
 
-// environment is all that a helper gets of it. It is to be small: it does little but
-// wait. The last two are for builds with fault points; see package fault.
+// environment is all that a helper gets of it. It is to be small: it does little but wait.
 func environment() []string {
-	env := []string{"GOMAXPROCS=2", "GOGC=50", "GOMEMLIMIT=32MiB"}
-	for _, name := range []string{"SHAREVOL_FAULT", "SHAREVOL_FAULT_MARKER"} {
-		if value, set := os.LookupEnv(name); set {
-			env = append(env, name+"="+value)
-		}
-	}
-	return env
+	return append([]string{"GOMAXPROCS=2", "GOGC=50", "GOMEMLIMIT=32MiB"}, fault.Environment()...)
 }
 
 // Options of a Process.
