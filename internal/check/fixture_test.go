@@ -66,7 +66,7 @@ func newFixture(t *testing.T) *fixture {
 	f.add(&v1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: clusterID}})
 	f.options = Options{
 		Names:  cluster.Names{Driver: driver, DefaultOnDelete: volume.Delete},
-		Shares: true, Mounter: f.mounter, Dir: filepath.Join(t.TempDir(), "run"), Timeout: time.Second,
+		Shares: true, Mounter: f.mounter, Dir: filepath.Join(t.TempDir(), "run"), Timeout: 5 * time.Second, // a busy machine takes more than one to start a helper
 		SizeTime: time.Minute, Now: func() time.Time { return now }, Start: f.start,
 		LookupHost: func(_ context.Context, host string) ([]string, error) {
 			if host == "localhost" {

@@ -42,7 +42,7 @@ func TestOnlyServedSharesAreWorkedOn(t *testing.T) {
 	if !a.ShouldProvision(ctx, clustertest.Claim()) || !a.ShouldDelete(ctx, pv) {
 		t.Error("served")
 	}
-	f.shares.Only = &volume.Share{Server: "other.example.com", Path: "/"}
+	f.shares.ServeOnly(volume.Share{Server: "other.example.com", Path: "/"})
 	if a.ShouldProvision(ctx, clustertest.Claim()) || a.ShouldDelete(ctx, pv) {
 		t.Error("not served")
 	}
@@ -129,7 +129,7 @@ func TestVolumesOfOtherSharesAreLeftAlone(t *testing.T) {
 		}
 	}
 	f := newFixture(t, sharetest.New(t), driverNames, 2, of("pvc-1", "nfs", v1.VolumeReleased), of("pvc-2", "elsewhere", v1.VolumeBound))
-	f.shares.Only = &volume.Share{Server: "elsewhere", Path: "/srv"}
+	f.shares.ServeOnly(volume.Share{Server: "elsewhere", Path: "/srv"})
 	f.run(t)
 	finalizers := func(name string) int {
 		live, err := f.client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})

@@ -26,15 +26,13 @@ import (
 // concurrently; set its fields before the first call, or between two.
 type Shares struct {
 	// Block, when not nil, makes every operation wait until it is closed.
-	Block chan struct{}
-	// Only, when not nil, is the only share that is served.
-	Only *volume.Share
-
+	Block   chan struct{}
 	t       testing.TB
 	waiting atomic.Int32
 
 	mu    sync.Mutex
 	err   error
+	only  *volume.Share // the only share that is served; nil: all are
 	roots map[volume.Share]*dirs.Root
 	paths map[volume.Share]string
 	made  map[string]share.Ref // how the share of a new directory was mounted, by its source
@@ -67,8 +65,19 @@ func (s *Shares) Fail(err error) {
 // Waiting returns how many operations wait for Block.
 func (s *Shares) Waiting() int { return int(s.waiting.Load()) }
 
+// ServeOnly has no other share served.
+func (s *Shares) ServeOnly(of volume.Share) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.only = &of
+}
+
 // Serves reports whether a share is the only one, or all are served.
-func (s *Shares) Serves(of volume.Share) bool { return s.Only == nil || *s.Only == of }
+func (s *Shares) Serves(of volume.Share) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.only == nil || *s.only == of
+}
 
 // Do does an operation in the folder of the share.
 func (s *Shares) Do(ctx context.Context, ref share.Ref, name string, arguments, result any) error {
