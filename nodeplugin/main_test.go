@@ -146,6 +146,8 @@ func TestLinksOnlyWhatItNeeds(t *testing.T) {
 		"k8s.io/apimachinery/pkg/util/sets",
 		"k8s.io/apimachinery/pkg/util/validation/field",
 		"k8s.io/klog/v2",
+		"k8s.io/mount-utils",
+		"k8s.io/utils/",                                  // mount-utils'
 		"k8s.io/kubelet/pkg/apis/pluginregistration/v1/", // kubelet's registration API: its messages, no more
 		"sharevol.dev/sharevol/internal/cli",
 		"sharevol.dev/sharevol/internal/csiserver",

@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+
+	mountutils "k8s.io/mount-utils"
 )
 
 // findHelper returns the path of a mount helper. mount(8) runs it from /sbin, whatever PATH says.
@@ -19,16 +21,15 @@ func findHelper(name string) (string, error) {
 // /run/mount/utab (-n): umount(8) would have to take it out again, and needs none of it.
 func (spec Spec) command(target string) (name string, args []string, err error) {
 	joined := strings.Join(spec.Options, ",")
-	var options []string
-	if joined != "" {
-		options = []string{"-o", joined}
-	}
 	if spec.Helper == "" || mountsItself(joined) {
-		return "mount", slices.Concat([]string{"-n", "-t", spec.Type}, options, []string{spec.Source, target}), nil
+		return "mount", append([]string{"-n"}, mountutils.MakeMountArgs(spec.Source, target, spec.Type, spec.Options)...), nil
+	}
+	args = []string{spec.Source, target, "-n"} // what is mounted where has to come first
+	if joined != "" {
+		args = append(args, "-o", joined)
 	}
 	name, err = findHelper(spec.Helper)
-	// What is mounted where has to come first.
-	return name, append([]string{spec.Source, target, "-n"}, options...), err
+	return name, args, err
 }
 
 // Options that mount(8) does not leave to the helper, or not as they are written, of those
