@@ -124,13 +124,16 @@ func (p *Provisioner) carryOut(ctx context.Context, vol cluster.Existing, pv *v1
 	if err != nil {
 		return nil, err
 	}
-	if err := p.options.Cluster.CheckAlone(ctx, vol.Directory, target.ShareID, pv.Name); err != nil {
-		return nil, fmt.Errorf("%w: the directory is left as it is", err)
+	if err = p.options.Cluster.CheckAlone(ctx, vol.Directory, target.ShareID, pv.Name); err == nil {
+		err = p.options.Cluster.CheckNoShare(ctx, vol.Directory)
 	}
-	if err := p.options.Cluster.CheckNoShare(ctx, vol.Directory); err != nil {
-		return nil, fmt.Errorf("%w: the directory is left as it is", err)
+	// Last of all, and also where another volume is in the way: the cache shows a volume for
+	// a moment after its deletion, when its place may be another's already.
+	last, confirmErr := p.confirm(ctx, pv)
+	if err == nil || errors.Is(confirmErr, ErrGone) {
+		err = confirmErr
 	}
-	if last, err = p.confirm(ctx, pv); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("%w: the directory is left as it is", err)
 	}
 	err = p.dispose(ctx, vol.OnDelete, ref, target)

@@ -153,6 +153,23 @@ func TestDeleteKnowsTheShareByItsID(t *testing.T) {
 	}
 }
 
+// The cache shows a volume for a moment after its deletion. Its place may be another's by
+// then: that is no failure, and no event.
+func TestDeleteOfAVolumeThatIsGoneAndReplaced(t *testing.T) {
+	shares := sharetest.New(t)
+	gone := provisioned(t, shares, "1", "subDir", "a/b")
+	next := gone.DeepCopy()
+	next.Name = "pvc-next"
+	f := fixtureWith(t, shares, gone, next)
+	check(t, f.client.CoreV1().PersistentVolumes().Delete(ctx, gone.Name, metav1.DeleteOptions{}))
+	if err := f.Delete(ctx, gone); !errors.Is(err, ErrGone) {
+		t.Errorf("got %v", err)
+	}
+	if there := shares.Dirs(); len(there) != 1 {
+		t.Errorf("left %v", there)
+	}
+}
+
 // A server that is gone for good does not keep a volume whose data is to stay.
 func TestRetainNeedsNoServer(t *testing.T) {
 	shares := sharetest.New(t)
