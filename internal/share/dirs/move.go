@@ -92,7 +92,14 @@ func (c *call) move(ctx context.Context, from *found, to *place, point string) e
 	if err != nil && !errors.Is(err, unix.ESTALE) {
 		return stepError("stat", to.shown, err)
 	}
-	return c.putBack(ctx, from, to)
+	removed := err != nil || held.links == 0
+	err = c.putBack(ctx, from, to)
+	if removed && errors.Is(err, unix.ENOENT) {
+		// What was checked is gone, and nothing is left to be put back: another call for
+		// the same volume has moved and removed it. (Seen on NFS, with eight calls at once.)
+		return errMoved
+	}
+	return err
 }
 
 // putBack moves what is at to, and is not what was checked, back to from.
