@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	lib "sigs.k8s.io/sig-storage-lib-external-provisioner/v8/controller"
 
 	"sharevol.dev/sharevol/internal/cluster"
@@ -70,10 +72,21 @@ func (a *adapter) ShouldProvision(_ context.Context, claim *v1.PersistentVolumeC
 	return parsed.Share == (volume.Share{}) || a.options.Shares.Serves(parsed.Share)
 }
 
-// ShouldDelete is the same for volumes.
-func (a *adapter) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) bool {
+// ShouldDelete is the same for volumes. Our own DELETE brings a volume here once more,
+// which the cache may still show after its end: the library would count it as deleted twice.
+func (a *adapter) ShouldDelete(ctx context.Context, pv *v1.PersistentVolume) bool {
+	return a.serves(pv) && (pv.DeletionTimestamp == nil || !a.isGone(ctx, pv))
+}
+
+func (a *adapter) serves(pv *v1.PersistentVolume) bool {
 	vol, err := a.format.Read(pv)
 	return err != nil || a.options.Shares.Serves(vol.Share)
+}
+
+// isGone reports whether the API server says that there is no such volume any more.
+func (a *adapter) isGone(ctx context.Context, pv *v1.PersistentVolume) bool {
+	live, err := a.options.Client.CoreV1().PersistentVolumes().Get(ctx, pv.Name, metav1.GetOptions{})
+	return apierrors.IsNotFound(err) || err == nil && live.UID != pv.UID
 }
 
 // Provision is provision.Provisioner.Provision.
@@ -124,7 +137,7 @@ func (a *adapter) wantsVolume(object any) bool {
 	pv, ok := object.(*v1.PersistentVolume)
 	name := a.format.Provisioner()
 	return ok && !rests(pv) && (pv.Annotations[cluster.AnnProvisionedBy] == name || pv.Annotations[annMigratedTo] == name) &&
-		a.ShouldDelete(context.Background(), pv)
+		a.serves(pv)
 }
 
 // rests reports whether the library would look at a volume and do nothing: it has its

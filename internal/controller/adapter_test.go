@@ -48,6 +48,28 @@ func TestOnlyServedSharesAreWorkedOn(t *testing.T) {
 	}
 }
 
+// The DELETE's own event comes when the volume is gone, and the cache has it still.
+func TestAVolumeThatIsGoneIsNotDeletedAgain(t *testing.T) {
+	f := newFixture(t, sharetest.New(t), driverNames, 1, clustertest.Class())
+	a := f.adapter(t)
+	pv := released(t, f, a)
+	now := metav1.Now()
+	leaving := pv.DeepCopy()
+	leaving.DeletionTimestamp = &now
+	if !a.ShouldDelete(ctx, leaving) {
+		t.Error("one that is there still is to be deleted")
+	}
+	replaced := leaving.DeepCopy()
+	replaced.UID = "another"
+	if a.ShouldDelete(ctx, replaced) {
+		t.Error("another of its name is there")
+	}
+	check(t, f.client.CoreV1().PersistentVolumes().Delete(ctx, pv.Name, metav1.DeleteOptions{}))
+	if a.ShouldDelete(ctx, leaving) {
+		t.Error("gone")
+	}
+}
+
 // What may have begun is finished even when the claim is deleted meanwhile. How long the
 // retry takes says what kind of failure it was.
 func TestHowProvisioningEnds(t *testing.T) {

@@ -22,7 +22,7 @@ var ErrLost = errors.New("lease not held")
 // Every renewal moves the point on. Once it has passed it stays where it is:
 // another process may have written since, so a Fence serves one Run and the
 // program ends with it. The zero Fence is that of a process which was not elected
-// yet; a nil one never ends. All methods may be called concurrently, and none blocks.
+// yet. Check and Until of a nil one never end. All methods may be called concurrently, and none blocks.
 type Fence struct {
 	// Clock is BootTime when nil; tests have their own.
 	Clock func() time.Duration

@@ -70,26 +70,32 @@ const deleteAttempts = 5
 // deletePV deletes pv, whose directory is done with, only as it was seen last: somebody
 // may have given it to another claim since. When it has changed, it is confirmed anew.
 // Finalizers of others stay, and so does the PersistentVolume until they are gone.
-func (p *Provisioner) deletePV(ctx context.Context, pv, last *v1.PersistentVolume) (err error) {
-	for range deleteAttempts {
-		if last.DeletionTimestamp == nil {
-			only := metav1.Preconditions{UID: &last.UID, ResourceVersion: &last.ResourceVersion}
-			err = p.options.Client.CoreV1().PersistentVolumes().Delete(ctx, last.Name, metav1.DeleteOptions{Preconditions: &only})
-		}
-		if err == nil && slices.Contains(last.Finalizers, Finalizer) {
-			err = p.dropFinalizer(ctx, last)
-		}
-		if !apierrors.IsConflict(err) {
-			break
-		}
+func (p *Provisioner) deletePV(ctx context.Context, pv, last *v1.PersistentVolume) error {
+	err := p.deleteAsSeen(ctx, last)
+	for attempt := 1; apierrors.IsConflict(err) && attempt < deleteAttempts; attempt++ {
 		if last, err = p.confirm(ctx, pv); err != nil {
 			return err
 		}
+		err = p.deleteAsSeen(ctx, last)
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("the directory is done with, but PersistentVolume %s can't be deleted: %w", pv.Name, err)
 	}
 	return nil
+}
+
+// deleteAsSeen deletes a PersistentVolume if it is still what was seen.
+func (p *Provisioner) deleteAsSeen(ctx context.Context, seen *v1.PersistentVolume) error {
+	if seen.DeletionTimestamp == nil {
+		only := metav1.Preconditions{UID: &seen.UID, ResourceVersion: &seen.ResourceVersion}
+		if err := p.options.Client.CoreV1().PersistentVolumes().Delete(ctx, seen.Name, metav1.DeleteOptions{Preconditions: &only}); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(seen.Finalizers, Finalizer) {
+		return nil
+	}
+	return p.dropFinalizer(ctx, seen)
 }
 
 // dropFinalizer takes our finalizer off pv, whatever else has changed there.

@@ -66,6 +66,25 @@ func TestVolumeIsDeletedAsItWas(t *testing.T) {
 	}
 }
 
+// What answers "conflict" for ever, as a webhook can, is no success.
+func TestDeletionThatConflictsForEver(t *testing.T) {
+	pv := &v1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "pvc-1", UID: "a", ResourceVersion: "1", Finalizers: []string{Finalizer}},
+		Spec:       v1.PersistentVolumeSpec{PersistentVolumeReclaimPolicy: v1.PersistentVolumeReclaimDelete},
+		Status:     v1.PersistentVolumeStatus{Phase: v1.VolumeReleased},
+	}
+	client := fake.NewClientset(pv)
+	tries := 0
+	client.PrependReactor("delete", "persistentvolumes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		tries++
+		return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "persistentvolumes"}, "pvc-1", errors.New("a webhook says no"))
+	})
+	p := &Provisioner{options: Options{Client: client}}
+	if err := p.deletePV(ctx, pv, pv); !apierrors.IsConflict(err) || tries != deleteAttempts {
+		t.Errorf("%d tries: %v", tries, err)
+	}
+}
+
 // careful is an API server with at most one volume, which minds versions, preconditions
 // and finalizers.
 func careful(t *testing.T, pv *v1.PersistentVolume) *fake.Clientset {
