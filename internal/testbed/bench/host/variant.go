@@ -34,7 +34,7 @@ type variant struct {
 // dead; the host has no NFS to show that with. It can be killed, as one that waits for a server can.
 const (
 	deadSource = "internal/share/helper/serve.go"
-	deadOld    = "\troot, err := dirs.Open(path, dirs.Options{Lease: lease})\n"
+	deadOld    = "\troot, err := dirs.Open(path, dirs.Options{Fence: fence})\n"
 	deadNew    = "\tif len(path) > 5 && path[len(path)-5:] == \"/dead\" {\n\t\tselect {}\n\t}\n" + deadOld
 )
 
